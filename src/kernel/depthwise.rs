@@ -202,6 +202,12 @@ impl Machine {
             Machine::AvxVnni => super::x86::AvxVnni::interleaved_channel(vector, lane),
             #[cfg(target_arch = "x86_64")]
             Machine::Avx512Vnni => super::x86::Avx512::interleaved_channel(vector, lane),
+            #[cfg(target_arch = "aarch64")]
+            Machine::Neon => super::aarch64::Neon::interleaved_channel(vector, lane),
+            #[cfg(target_arch = "aarch64")]
+            Machine::NeonDot => super::aarch64::NeonDot::interleaved_channel(vector, lane),
+            #[cfg(target_arch = "aarch64")]
+            Machine::NeonI8mm => super::aarch64::NeonI8mm::interleaved_channel(vector, lane),
             _ => super::simd::Scalar::interleaved_channel(vector, lane),
         }
     }

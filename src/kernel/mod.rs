@@ -17,6 +17,8 @@
 //! disagree are mistakes of the program and panic; weights and parameters, which come from files,
 //! are checked when a layer is built and give a [`KernelError`].
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod activation;
 mod attention;
 mod convolution;

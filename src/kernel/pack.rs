@@ -57,6 +57,12 @@ impl Machine {
             Machine::AvxVnni => Layout::of::<super::x86::AvxVnni>(),
             #[cfg(target_arch = "x86_64")]
             Machine::Avx512Vnni => Layout::of::<super::x86::Avx512>(),
+            #[cfg(target_arch = "aarch64")]
+            Machine::Neon => Layout::of::<super::aarch64::Neon>(),
+            #[cfg(target_arch = "aarch64")]
+            Machine::NeonDot => Layout::of::<super::aarch64::NeonDot>(),
+            #[cfg(target_arch = "aarch64")]
+            Machine::NeonI8mm => Layout::of::<super::aarch64::NeonI8mm>(),
             _ => Layout::of::<Scalar>(),
         }
     }

@@ -3,7 +3,7 @@
 //! The intrinsics for it are not in stable Rust yet; the instruction is.
 
 use super::multiply_long::to_signed;
-use super::{DotProduct, Lanes, interleave_rows};
+use super::{DotProduct, Lanes, interleave_rows, load_bytes_part};
 use crate::kernel::simd::{Dot, Vector};
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -54,7 +54,7 @@ unsafe fn sdot_lane<const LANE: usize>(
 impl Dot for Lanes<DotProduct> {
     const K_GROUP: usize = 4;
     const PANEL_VECTORS: usize = 4;
-    const TILE_ROWS: [usize; 4] = [8, 8, 6, 5];
+    const TILE_ROWS: [usize; 4] = [8, 8, 4, 4];
     const OFFSET: i32 = 128;
     type Activations = int8x16_t;
     type Weights = int8x16_t;
@@ -68,6 +68,11 @@ impl Dot for Lanes<DotProduct> {
     unsafe fn load_weights(p: *const i8) -> int8x16_t {
         // SAFETY: the caller promises 16 readable weights.
         unsafe { vld1q_s8(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_signed_part(p: *const i8, count: usize) -> int8x16_t {
+        // SAFETY: the caller promises `count` readable bytes. They are `s + 128 - OFFSET` as they lie.
+        unsafe { load_bytes_part(p, count) }
     }
     #[inline(always)]
     unsafe fn dot(accumulator: int32x4_t, a: int8x16_t, w: int8x16_t) -> int32x4_t {

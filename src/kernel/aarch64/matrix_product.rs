@@ -2,7 +2,7 @@
 //!
 //! The intrinsics are not in stable Rust yet; the instructions are.
 
-use super::{Lanes, MatrixProduct, interleave_rows};
+use super::{Lanes, MatrixProduct, interleave_rows, load_bytes_part};
 use crate::kernel::simd::{Dot, Vector};
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -46,7 +46,7 @@ unsafe fn usmmla(mut sum: int32x4_t, a: uint8x16_t, w: int8x16_t) -> int32x4_t {
     sum
 }
 
-/// Pairs of rows in the largest tile that any machine has; this one uses fewer.
+/// Pairs of rows in the largest tile that any machine has.
 const MOST_PAIRS: usize = 7;
 
 /// The low and the high halves of two vectors.
@@ -65,7 +65,7 @@ unsafe fn halves(x: uint8x16_t, y: uint8x16_t) -> [uint8x16_t; 2] {
 impl Dot for Lanes<MatrixProduct> {
     const K_GROUP: usize = 8;
     const PANEL_VECTORS: usize = 2;
-    const TILE_ROWS: [usize; 4] = [8, 8, 6, 4];
+    const TILE_ROWS: [usize; 4] = [8, 8, 4, 4];
     const OFFSET: i32 = 0;
     type Activations = uint8x16_t;
     type Weights = int8x16_t;
@@ -79,6 +79,14 @@ impl Dot for Lanes<MatrixProduct> {
     unsafe fn load_weights(p: *const i8) -> int8x16_t {
         // SAFETY: the caller promises 16 readable weights.
         unsafe { vld1q_s8(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_signed_part(p: *const i8, count: usize) -> uint8x16_t {
+        // SAFETY: the caller promises `count` readable bytes.
+        unsafe {
+            let bytes = vreinterpretq_u8_s8(load_bytes_part(p, count));
+            veorq_u8(bytes, vdupq_n_u8(0x80))
+        }
     }
     #[inline(always)]
     unsafe fn dot(accumulator: int32x4_t, a: uint8x16_t, w: int8x16_t) -> int32x4_t {

@@ -35,6 +35,24 @@ pub(crate) type NeonDot = Lanes<DotProduct>;
 /// aarch64 with the 8-bit matrix product (i8mm), as on a Neoverse V1 or a Cortex-X2.
 pub(crate) type NeonI8mm = Lanes<MatrixProduct>;
 
+/// The first `count` of 16 bytes, the rest zero.
+///
+/// # Safety
+/// `p` is readable for `count` bytes.
+#[inline(always)]
+unsafe fn load_bytes_part(p: *const i8, count: usize) -> std::arch::aarch64::int8x16_t {
+    use std::arch::aarch64::*;
+    // SAFETY: the copy has room for 16 bytes; only `count` are read, as the caller promises.
+    unsafe {
+        if count >= 16 {
+            return vld1q_s8(p);
+        }
+        let mut copy = [0; 16];
+        std::ptr::copy_nonoverlapping(p, copy.as_mut_ptr(), count);
+        vld1q_s8(copy.as_ptr())
+    }
+}
+
 /// A 16 × 4 transposition: bytes of four rows, so that each 32-bit lane holds one column.
 ///
 /// # Safety

@@ -4,7 +4,7 @@
 //! 32 bits: three instructions for sixteen products, of which a Cortex-A72 can finish eight a cycle.
 //! Two products fit 16 bits: |a| ≤ 128 and |w| ≤ 127, so the sum is at most 32512.
 
-use super::{Lanes, MultiplyLong, interleave_rows};
+use super::{Lanes, MultiplyLong, interleave_rows, load_bytes_part};
 use crate::kernel::simd::{Dot, Vector};
 use std::arch::aarch64::*;
 
@@ -35,6 +35,11 @@ impl Dot for Lanes<MultiplyLong> {
     unsafe fn load_weights(p: *const i8) -> int8x16_t {
         // SAFETY: the caller promises 16 readable weights.
         unsafe { vld1q_s8(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_signed_part(p: *const i8, count: usize) -> int8x16_t {
+        // SAFETY: the caller promises `count` readable bytes. They are `s + 128 - OFFSET` as they lie.
+        unsafe { load_bytes_part(p, count) }
     }
     #[inline(always)]
     unsafe fn dot(accumulator: int32x4_t, a: int8x16_t, w: int8x16_t) -> int32x4_t {

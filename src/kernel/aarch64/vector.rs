@@ -107,11 +107,6 @@ impl<P: Copy> Vector for Lanes<P> {
         unsafe { vabsq_f32(a) }
     }
     #[inline(always)]
-    unsafe fn copysign(a: float32x4_t, sign: float32x4_t) -> float32x4_t {
-        // SAFETY: NEON is always there.
-        unsafe { vbslq_f32(vdupq_n_u32(0x8000_0000), sign, a) }
-    }
-    #[inline(always)]
     unsafe fn scale_by_power(a: float32x4_t, n: float32x4_t) -> float32x4_t {
         // SAFETY: NEON is always there.
         unsafe {
