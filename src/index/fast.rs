@@ -1,0 +1,149 @@
+//! The approximate search: bits first, then the best rows exactly.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::embedding::Embedding;
+use crate::index::Reader;
+use crate::index::dots;
+use crate::index::filter::CompiledFilter;
+use crate::index::format::{BLOCK, Column};
+use crate::index::scan::{Queries, on_threads};
+use crate::index::sketch::Sketch;
+use crate::index::top::{Candidate, Top};
+
+/// Most rows that go from the first pass to the second.
+const CANDIDATES: usize = 4096;
+/// Rows for the second pass: at least this many for each result …
+const FOR_EACH_RESULT: usize = 32;
+/// … and at least one of this many.
+const ONE_OF: usize = 256;
+const TILE: u32 = 64;
+const BLOCKS_AT_ONCE: u32 = 32;
+
+/// The rows nearest in bits, in memory fixed beforehand: a buffer of twice as many as are
+/// wanted, cut to the better half when it is full.
+struct Nearest {
+    /// Distance in the upper half, row in the lower.
+    buffer: Box<heapless::Vec<u64, { 2 * CANDIDATES }>>,
+    limit: usize,
+    /// What is not below this cannot enter.
+    threshold: u64,
+}
+
+impl Nearest {
+    fn new(limit: usize) -> Self {
+        Self { buffer: Box::default(), limit: limit.clamp(1, CANDIDATES), threshold: u64::MAX }
+    }
+
+    fn show(&mut self, distance: u32, row: u32) {
+        let item = u64::from(distance) << 32 | u64::from(row);
+        if item < self.threshold {
+            if self.buffer.is_full() {
+                self.cut();
+            }
+            // Cannot fail: the cut left room.
+            let _ = self.buffer.push(item);
+        }
+    }
+
+    /// Keeps the best.
+    fn cut(&mut self) {
+        if self.buffer.len() > self.limit {
+            self.threshold = *self.buffer.select_nth_unstable(self.limit - 1).1 + 1;
+            self.buffer.truncate(self.limit);
+        }
+    }
+
+    fn merge(&mut self, other: Nearest) {
+        for &item in other.buffer.iter() {
+            self.show((item >> 32) as u32, item as u32);
+        }
+    }
+}
+
+impl Reader {
+    /// The best `limit` rows for each query, among those that are nearest in bits.
+    pub(crate) fn sketched(
+        &self,
+        sketch: &Sketch,
+        queries: &[Embedding],
+        small: &Queries,
+        limit: usize,
+        filter: &CompiledFilter<'_>,
+        threads: usize,
+    ) -> Vec<Top> {
+        let wanted = (limit * FOR_EACH_RESULT).max(sketch.rows() as usize / ONE_OF);
+        let bits: Vec<_> = queries.iter().map(|query| sketch.of(query.values())).collect();
+        // Rows after the sketch; those that share its last block are in both passes, and the
+        // first pass leaves them out.
+        let covered = sketch.rows() / BLOCK as u32 * BLOCK as u32;
+        let nearest = self.nearest(sketch, &bits, covered, wanted, filter, threads);
+        let mut tops = self.scan(small, limit, covered, filter, threads);
+        let stride = self.layout().stride();
+        for ((mut nearest, query), top) in
+            nearest.into_iter().zip(small.rows().chunks_exact(stride)).zip(&mut tops)
+        {
+            nearest.cut();
+            for &item in nearest.buffer.iter() {
+                let row = item as u32;
+                let start = self.layout().offset(Column::Vector, row) as usize;
+                let mut product = [0];
+                dots::dots(query, &self.rows.signed()[start..start + stride], stride, &mut product);
+                top.show(Candidate { score: product[0] as f32 * self.scale(row), row });
+            }
+        }
+        tops
+    }
+
+    fn nearest(
+        &self,
+        sketch: &Sketch,
+        queries: &[Vec<[u8; 8]>],
+        covered: u32,
+        wanted: usize,
+        filter: &CompiledFilter<'_>,
+        threads: usize,
+    ) -> Vec<Nearest> {
+        let blocks = covered / BLOCK as u32;
+        let next = AtomicU32::new(0);
+        let work = || {
+            let mut nearest: Vec<_> = queries.iter().map(|_| Nearest::new(wanted)).collect();
+            loop {
+                let taken = next.fetch_add(BLOCKS_AT_ONCE, Ordering::Relaxed);
+                if taken >= blocks {
+                    return nearest;
+                }
+                let end = blocks.min(taken + BLOCKS_AT_ONCE) * BLOCK as u32;
+                for first in (taken * BLOCK as u32..end).step_by(TILE as usize) {
+                    let mask = filter.mask(self, first / TILE);
+                    if mask != 0 {
+                        let bits = sketch.bits(first, TILE as usize);
+                        for (nearest, query) in nearest.iter_mut().zip(queries) {
+                            show_tile(nearest, query, bits, first, mask);
+                        }
+                    }
+                }
+            }
+        };
+        on_threads(threads, work, |all, more| {
+            all.iter_mut().zip(more).for_each(|(nearest, other)| nearest.merge(other));
+        })
+    }
+}
+
+/// Shows the rows of a tile whose bit in `mask` is set.
+fn show_tile(nearest: &mut Nearest, query: &[[u8; 8]], bits: &[[u8; 8]], first: u32, mask: u64) {
+    let mut distances = [0u32; TILE as usize];
+    dots::distances(query, bits, &mut distances);
+    let limit = (nearest.threshold >> 32) as u32;
+    for (part, distances) in distances.chunks(16).enumerate() {
+        if distances.iter().fold(false, |any, &distance| any | (distance <= limit)) {
+            for (at, &distance) in distances.iter().enumerate() {
+                let at = part * 16 + at;
+                if mask >> at & 1 == 1 {
+                    nearest.show(distance, first + at as u32);
+                }
+            }
+        }
+    }
+}
