@@ -1,0 +1,70 @@
+//! What kind of file is it? By content: names lie.
+
+use image::ImageFormat;
+
+use super::error::DecodeError;
+
+/// So many first bytes are enough to recognise any format.
+pub(super) const HEADER_BYTES: u64 = 4096;
+
+/// Formats people try that are not read, by where their signature stands.
+const OTHER_FORMATS: [(usize, &[u8], &str); 17] = [
+    (4, b"ftypheic", "HEIC"),
+    (4, b"ftypheix", "HEIC"),
+    (4, b"ftyphevc", "HEIC"),
+    (4, b"ftypmif1", "HEIF"),
+    (4, b"ftypmsf1", "HEIF"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
+    (4, b"ftyp", "video"),
+    (0, b"\x1A\x45\xDF\xA3", "Matroska or WebM video"),
+    (0, b"\xFF\x0A", "JPEG XL"),
+    (0, b"\0\0\0\x0CJXL ", "JPEG XL"),
+    (0, b"\0\0\0\x0CjP  ", "JPEG 2000"),
+    (0, b"%PDF-", "PDF"),
+    (0, b"<svg", "SVG"),
+    (0, b"qoif", "QOI"),
+    (0, b"8BPS", "Photoshop"),
+    (0, b"\0\0\x01\0", "icon (ICO)"),
+];
+
+/// The format of a file from its first [`HEADER_BYTES`] (or from all of it).
+pub(super) fn recognise(bytes: &[u8], name: &str) -> Result<ImageFormat, DecodeError> {
+    let name = name.to_owned();
+    if bytes.is_empty() {
+        return Err(DecodeError::Empty { name });
+    }
+    if let Ok(format) = image::guess_format(bytes)
+        && READ_FORMATS.iter().any(|(read, _)| *read == format)
+    {
+        return Ok(format);
+    }
+    let known = OTHER_FORMATS.iter().find(|(offset, signature, _)| {
+        bytes.get(*offset..).is_some_and(|b| b.starts_with(signature))
+    });
+    match known {
+        Some((_, _, format)) => Err(DecodeError::OtherFormat { name, format }),
+        None => Err(DecodeError::NotPicture { name }),
+    }
+}
+
+const READ_FORMATS: [(ImageFormat, &str); 6] = [
+    (ImageFormat::Jpeg, "JPEG"),
+    (ImageFormat::Png, "PNG"),
+    (ImageFormat::WebP, "WebP"),
+    (ImageFormat::Gif, "GIF"),
+    (ImageFormat::Bmp, "BMP"),
+    (ImageFormat::Tiff, "TIFF"),
+];
+
+/// The common name of a format that is read.
+pub(super) fn format_name(format: ImageFormat) -> &'static str {
+    READ_FORMATS.iter().find(|(read, _)| *read == format).map_or("picture", |(_, name)| name)
+}
+
+/// The size that the header of a PNG declares, read before any decoder looks at the file: a file
+/// of header alone then gets the error that matters.
+pub(super) fn declared_png_size(bytes: &[u8]) -> Option<(u32, u32)> {
+    let number = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
+    (bytes.get(12..16)? == b"IHDR").then(|| Some((number(16)?, number(20)?)))?
+}
