@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::activation::apply;
 use super::pack::PackedWeights;
-use super::simd::{Dot, entry_points};
+use super::simd::{Dot, entry_points, load_some, store_some};
 use super::{Activation, Linear, Matrix, MatrixMut, Quantisation, QuantisedRows, Requantisation};
 
 /// Rows of bytes to multiply: address, number of rows, bytes from row to row.
@@ -133,29 +133,29 @@ fn block_rows(rows: Rows, weights: &PackedWeights) -> usize {
     rows.count.div_ceil(blocks).next_multiple_of(weights.layout.tile_rows[3].max(1))
 }
 
-/// Calls `$body::<V, R, N>` with the constants for `$vectors` and at most `$rows` rows, and
-/// gives the number of rows done.
+/// Calls `$body::<V, R, N>` with constants for `$vectors` and at most `$rows` rows, and gives the
+/// number of rows done.
 macro_rules! with_tile {
-    ($V:ident, $vectors:expr, $rows:expr, $body:ident($($arg:expr),*)) => {
-        match $vectors {
-            1 => with_tile!(@rows $V, 1, $rows, $body($($arg),*)),
-            2 => with_tile!(@rows $V, 2, $rows, $body($($arg),*)),
-            3 => with_tile!(@rows $V, 3, $rows, $body($($arg),*)),
-            _ => with_tile!(@rows $V, 4, $rows, $body($($arg),*)),
+    ($V:ident, $vectors:expr, $rows:expr, $body:ident $args:tt) => {{
+        let (vectors, rows): (usize, usize) = ($vectors, $rows);
+        if $V::PANEL_VECTORS > 3 && vectors == 4 {
+            with_tile!(@rows $V, 4, rows, $body $args, 6 4 2)
+        } else if $V::PANEL_VECTORS > 2 && vectors == 3 {
+            with_tile!(@rows $V, 3, rows, $body $args, 8 4 2)
+        } else if $V::PANEL_VECTORS > 1 && vectors == 2 {
+            with_tile!(@rows $V, 2, rows, $body $args, 12 8 6 4 2)
+        } else {
+            with_tile!(@rows $V, 1, rows, $body $args, 12 8 4 2)
         }
-    };
-    (@rows $V:ident, $n:literal, $rows:expr, $body:ident $args:tt) => {{
-        let rows: usize = $rows;
-        with_tile!(@try $V, $n, rows, $body $args, 14 12 10 8 6 5 4 3 2)
     }};
-    (@try $V:ident, $n:literal, $rows:ident, $body:ident $args:tt, $r:literal $($rest:literal)*) => {
+    (@rows $V:ident, $n:literal, $rows:ident, $body:ident $args:tt, $r:literal $($rest:literal)*) => {
         if $r <= $V::TILE_ROWS[$n - 1] && $rows >= $r {
             with_tile!(@call $V, $n, $r, $body $args)
         } else {
-            with_tile!(@try $V, $n, $rows, $body $args, $($rest)*)
+            with_tile!(@rows $V, $n, $rows, $body $args, $($rest)*)
         }
     };
-    (@try $V:ident, $n:literal, $rows:ident, $body:ident $args:tt,) => {
+    (@rows $V:ident, $n:literal, $rows:ident, $body:ident $args:tt,) => {
         with_tile!(@call $V, $n, 1, $body $args)
     };
     (@call $V:ident, $n:literal, $r:literal, $body:ident($($arg:expr),*)) => {{
@@ -163,6 +163,9 @@ macro_rules! with_tile {
         $r
     }};
 }
+
+/// Accumulators of the largest tile: rows × vectors × lanes.
+const TILE: usize = 12 * 2 * 16;
 
 /// # Safety
 /// `rows` are readable; `output` is writable for `rows.count` rows of the panels' columns.
@@ -175,34 +178,40 @@ unsafe fn multiply_to_float<V: Dot>(
 ) {
     let first_column = panels.start * weights.layout.panel_columns();
     let block = block_rows(rows, weights);
+    let mut sums = [0i32; TILE];
     for start in (0..rows.count).step_by(block) {
         let end = (start + block).min(rows.count);
         for panel in panels.clone() {
             let vectors = weights.vectors(panel);
             let mut row = start;
             while row < end {
+                let at = (row, panel);
                 // SAFETY: row < rows.count, and the panel exists.
-                row += unsafe {
-                    with_tile!(
+                unsafe {
+                    let done = with_tile!(
                         V,
                         vectors,
                         end - row,
-                        float_tile(rows, weights, (row, panel, first_column), &output)
-                    )
-                };
+                        float_tile(rows, weights, at, &output, sums.as_mut_ptr())
+                    );
+                    let sums = &sums[..done * vectors * V::LANES];
+                    finish::<V>(weights, (at, first_column), sums, vectors, &output);
+                    row += done;
+                }
             }
         }
     }
 }
 
 /// # Safety
-/// As for [`multiply_to_float`], with `R` rows from `row` on.
+/// As for [`multiply_to_float`], with `R` rows from `row` on; `out` holds `R * N` vectors.
 #[inline(always)]
 unsafe fn float_tile<V: Dot, const R: usize, const N: usize>(
     rows: Rows,
     weights: &PackedWeights,
-    (row, panel, first_column): (usize, usize, usize),
+    (row, panel): (usize, usize),
     output: &FloatOutput<'_>,
+    out: *mut i32,
 ) {
     // SAFETY: the tile's rows and columns lie within what the caller vouches for.
     unsafe {
@@ -225,19 +234,75 @@ unsafe fn float_tile<V: Dot, const R: usize, const N: usize>(
             &mut sums,
         );
         for (r, sums) in sums.iter().enumerate() {
-            let scale = V::splat(*output.row_scales.add((row + r) * output.step));
-            let out = output.out.add((row + r) * output.stride + column - first_column);
             for (n, &sum) in sums.iter().enumerate() {
-                let at = column + n * V::LANES;
+                V::store_i(out.add((r * N + n) * V::LANES), sum);
+            }
+        }
+    }
+}
+
+/// Turns a tile's accumulators into floats and stores them.
+///
+/// # Safety
+/// As for [`multiply_to_float`]; `sums` holds rows of `vectors` vectors.
+#[inline(always)]
+unsafe fn finish<V: Dot>(
+    weights: &PackedWeights,
+    at: ((usize, usize), usize),
+    sums: &[i32],
+    vectors: usize,
+    output: &FloatOutput<'_>,
+) {
+    // One copy of the loop for each activation, so that none decides in the loop.
+    macro_rules! each {
+        ($($activation:ident)*) => {
+            match output.activation {
+                $(Activation::$activation => {
+                    // SAFETY: as the caller promises.
+                    unsafe {
+                        let activation = Activation::$activation;
+                        finish_as::<V>(weights, at, sums, vectors, output, activation);
+                    }
+                })*
+            }
+        };
+    }
+    each!(None Relu Relu6 HardSwish HardSigmoid Sigmoid Silu GeluErf GeluTanh QuickGelu);
+}
+
+/// [`finish`] with an activation that is a constant.
+///
+/// # Safety
+/// As for [`finish`].
+#[inline(always)]
+unsafe fn finish_as<V: Dot>(
+    weights: &PackedWeights,
+    ((first_row, panel), first_column): ((usize, usize), usize),
+    sums: &[i32],
+    vectors: usize,
+    output: &FloatOutput<'_>,
+    activation: Activation,
+) {
+    // SAFETY: the tile's rows and columns lie within what the caller vouches for.
+    unsafe {
+        let column = panel * weights.layout.panel_columns();
+        let width = vectors * V::LANES;
+        for r in 0..sums.len() / width {
+            let row = first_row + r;
+            let row_scale = V::splat(*output.row_scales.add(row * output.step));
+            for n in (0..width).step_by(V::LANES) {
+                let at = column + n;
                 let count = (weights.outputs - at).min(V::LANES);
-                let scale = V::mul(scale, V::load(output.scales.as_ptr().add(at)));
+                let sum = V::load_i(sums.as_ptr().add(r * width + n));
+                let scale = V::mul(row_scale, V::load(output.scales.as_ptr().add(at)));
                 let bias = V::load(output.bias.as_ptr().add(at));
-                let mut y = apply::<V>(output.activation, V::fma(V::to_float(sum), scale, bias));
+                let mut y = apply::<V>(activation, V::fma(V::to_float(sum), scale, bias));
+                let at = at - first_column;
                 if !output.residual.is_null() {
-                    let at = (row + r) * output.residual_stride + at - first_column;
-                    y = V::add(y, V::load_part(output.residual.add(at), count));
+                    let p = output.residual.add(row * output.residual_stride + at);
+                    y = V::add(y, load_some::<V>(p, count));
                 }
-                V::store_part(out.add(n * V::LANES), y, count);
+                store_some::<V>(output.out.add(row * output.stride + at), y, count);
             }
         }
     }
@@ -254,14 +319,10 @@ unsafe fn multiply_to_bytes<V: Dot>(rows: Rows, weights: &PackedWeights, output:
             let vectors = weights.vectors(panel);
             let mut row = start;
             while row < end {
+                let at = (row, panel);
                 // SAFETY: row < rows.count, and the panel exists.
                 row += unsafe {
-                    with_tile!(
-                        V,
-                        vectors,
-                        end - row,
-                        byte_tile(rows, weights, (row, panel), &output)
-                    )
+                    with_tile!(V, vectors, end - row, byte_tile(rows, weights, at, &output))
                 };
             }
         }
@@ -336,7 +397,11 @@ unsafe fn store_row<V: Dot, const N: usize>(
             let mut y = V::fma(V::to_float(sums[n]), multiplier, addend);
             if !residual.is_null() {
                 let here = count.saturating_sub(n * V::LANES).min(V::LANES);
-                let bytes = V::load_u8_part(residual.add(n * V::LANES), here);
+                let bytes = if here == V::LANES {
+                    V::load_u8(residual.add(n * V::LANES))
+                } else {
+                    V::load_u8_part(residual.add(n * V::LANES), here)
+                };
                 y = V::fma(V::to_float(bytes), ratio, y);
             }
             // Clamped as floats, before rounding: the ends are integers, so the order is free.
@@ -348,7 +413,11 @@ unsafe fn store_row<V: Dot, const N: usize>(
         }
         for (n, &result) in results.iter().enumerate() {
             let here = count.saturating_sub(n * V::LANES).min(V::LANES);
-            V::store_u8_part(out.add(n * V::LANES), result, here);
+            if here == V::LANES {
+                V::store_u8(out.add(n * V::LANES), result);
+            } else {
+                V::store_u8_part(out.add(n * V::LANES), result, here);
+            }
         }
     }
 }

@@ -88,7 +88,9 @@ impl Machine {
     /// standard library).
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     pub fn is_available(self) -> bool {
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("popcnt");
         match self {
             Machine::Scalar => true,
             Machine::Avx2 => avx2,
@@ -105,7 +107,22 @@ impl Machine {
     }
 
     /// Whether this processor has the instructions.
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    pub fn is_available(self) -> bool {
+        use std::arch::is_aarch64_feature_detected;
+        match self {
+            Machine::Scalar => true,
+            Machine::Neon => is_aarch64_feature_detected!("neon"),
+            Machine::NeonDot => is_aarch64_feature_detected!("dotprod"),
+            Machine::NeonI8mm => {
+                is_aarch64_feature_detected!("dotprod") && is_aarch64_feature_detected!("i8mm")
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether this processor has the instructions.
+    #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
     pub fn is_available(self) -> bool {
         self == Machine::Scalar
     }

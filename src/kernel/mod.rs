@@ -37,6 +37,8 @@ mod quantise;
 mod requantise;
 mod scratch;
 mod simd;
+#[cfg(test)]
+mod tests;
 mod window;
 #[cfg(target_arch = "x86_64")]
 mod x86;

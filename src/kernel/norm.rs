@@ -1,7 +1,7 @@
 //! Layer normalisation, length normalisation, sums and means of floats.
 
 use super::Machine;
-use super::simd::{Vector, entry_points};
+use super::simd::{Vector, entry_points, load_some, store_some};
 
 /// Layer normalisation of each row: `(x - mean) / √(variance + epsilon) · gamma + beta`.
 ///
@@ -125,14 +125,6 @@ unsafe fn layer_norm_rows<V: Vector>(
 }
 
 /// # Safety
-/// `p` is readable for `count <= LANES` floats.
-#[inline(always)]
-unsafe fn load_some<V: Vector>(p: *const f32, count: usize) -> V::F {
-    // SAFETY: as the caller promises.
-    unsafe { if count == V::LANES { V::load(p) } else { V::load_part(p, count) } }
-}
-
-/// # Safety
 /// `x` holds `rows * columns` floats.
 #[inline(always)]
 unsafe fn l2_rows<V: Vector>(x: *mut f32, (rows, columns): (usize, usize)) {
@@ -151,7 +143,7 @@ unsafe fn l2_rows<V: Vector>(x: *mut f32, (rows, columns): (usize, usize)) {
                 for i in (0..columns).step_by(V::LANES) {
                     let count = (columns - i).min(V::LANES);
                     let v = V::mul(load_some::<V>(x.add(i), count), inverse);
-                    V::store_part(x.add(i), v, count);
+                    store_some::<V>(x.add(i), v, count);
                 }
             }
         }
@@ -167,7 +159,7 @@ unsafe fn add_all<V: Vector>(out: *mut f32, x: *const f32, count: usize) {
         for i in (0..count).step_by(V::LANES) {
             let n = (count - i).min(V::LANES);
             let y = V::add(load_some::<V>(out.add(i), n), load_some::<V>(x.add(i), n));
-            V::store_part(out.add(i), y, n);
+            store_some::<V>(out.add(i), y, n);
         }
     }
 }

@@ -52,8 +52,6 @@ pub(crate) trait Vector: Copy {
     unsafe fn round(a: Self::F) -> Self::F;
     /// `|a|`.
     unsafe fn abs(a: Self::F) -> Self::F;
-    /// `a` with the sign of `sign`.
-    unsafe fn copysign(a: Self::F, sign: Self::F) -> Self::F;
     /// `a * 2^n` for integer-valued `n` in -126..=127.
     unsafe fn scale_by_power(a: Self::F, n: Self::F) -> Self::F;
     /// Sum of the lanes, in an order of the machine's own.
@@ -123,6 +121,8 @@ pub(crate) trait Dot: Vector {
     unsafe fn broadcast_group(p: *const u8) -> Self::Activations;
     /// Loads `4 * LANES` weights.
     unsafe fn load_weights(p: *const i8) -> Self::Weights;
+    /// Loads `count <= 4 * LANES` signed bytes `s`, the rest zero, as the activations `s + 128`.
+    unsafe fn load_signed_part(p: *const i8, count: usize) -> Self::Activations;
     /// `accumulator + Σ (activation - OFFSET) · weight` over the four of each lane.
     unsafe fn dot(accumulator: Self::I, a: Self::Activations, w: Self::Weights) -> Self::I;
 
@@ -204,6 +204,26 @@ pub(crate) trait Dot: Vector {
     }
 }
 
+/// Loads `count <= LANES` floats, quickly where that is all of them.
+///
+/// # Safety
+/// `p` is readable for `count` floats.
+#[inline(always)]
+pub(crate) unsafe fn load_some<V: Vector>(p: *const f32, count: usize) -> V::F {
+    // SAFETY: as the caller promises.
+    unsafe { if count == V::LANES { V::load(p) } else { V::load_part(p, count) } }
+}
+
+/// Stores `count <= LANES` floats, quickly where that is all of them.
+///
+/// # Safety
+/// `p` is writable for `count` floats.
+#[inline(always)]
+pub(crate) unsafe fn store_some<V: Vector>(p: *mut f32, v: V::F, count: usize) {
+    // SAFETY: as the caller promises.
+    unsafe { if count == V::LANES { V::store(p, v) } else { V::store_part(p, v, count) } }
+}
+
 /// Compiles a generic algorithm once per machine and picks one at run time.
 ///
 /// `entry_points! { /// doc  fn name(a: A, ...) -> R = generic; }` makes
@@ -218,22 +238,40 @@ macro_rules! entry_points {
         /// that the generic function of this algorithm asks for.
         pub(crate) unsafe fn $name(machine: $crate::kernel::Machine, $($arg: $type),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,popcnt")]
             unsafe fn avx2($($arg: $type),*) $(-> $ret)? {
                 // SAFETY: as the caller promises.
                 unsafe { $generic::<$crate::kernel::x86::Avx2>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,avxvnni")]
+            #[target_feature(enable = "avx2,fma,popcnt,avxvnni")]
             unsafe fn avx_vnni($($arg: $type),*) $(-> $ret)? {
                 // SAFETY: as the caller promises.
                 unsafe { $generic::<$crate::kernel::x86::AvxVnni>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+            #[target_feature(enable = "avx2,fma,popcnt,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
             unsafe fn avx512($($arg: $type),*) $(-> $ret)? {
                 // SAFETY: as the caller promises.
                 unsafe { $generic::<$crate::kernel::x86::Avx512>($($arg),*) }
+            }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            unsafe fn neon($($arg: $type),*) $(-> $ret)? {
+                // SAFETY: as the caller promises.
+                unsafe { $generic::<$crate::kernel::aarch64::Neon>($($arg),*) }
+            }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,dotprod")]
+            unsafe fn neon_dot($($arg: $type),*) $(-> $ret)? {
+                // SAFETY: as the caller promises.
+                unsafe { $generic::<$crate::kernel::aarch64::NeonDot>($($arg),*) }
+            }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,dotprod,i8mm")]
+            unsafe fn neon_i8mm($($arg: $type),*) $(-> $ret)? {
+                // SAFETY: as the caller promises.
+                unsafe { $generic::<$crate::kernel::aarch64::NeonI8mm>($($arg),*) }
             }
             // SAFETY: the caller promises that the machine is available.
             unsafe {
@@ -244,6 +282,12 @@ macro_rules! entry_points {
                     $crate::kernel::Machine::AvxVnni => avx_vnni($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     $crate::kernel::Machine::Avx512Vnni => avx512($($arg),*),
+                    #[cfg(target_arch = "aarch64")]
+                    $crate::kernel::Machine::Neon => neon($($arg),*),
+                    #[cfg(target_arch = "aarch64")]
+                    $crate::kernel::Machine::NeonDot => neon_dot($($arg),*),
+                    #[cfg(target_arch = "aarch64")]
+                    $crate::kernel::Machine::NeonI8mm => neon_i8mm($($arg),*),
                     _ => $generic::<$crate::kernel::simd::Scalar>($($arg),*),
                 }
             }

@@ -99,10 +99,6 @@ impl Vector for Scalar {
         map(a, f32::abs)
     }
     #[inline(always)]
-    unsafe fn copysign(a: [f32; N], sign: [f32; N]) -> [f32; N] {
-        zip(a, sign, f32::copysign)
-    }
-    #[inline(always)]
     unsafe fn scale_by_power(a: [f32; N], n: [f32; N]) -> [f32; N] {
         zip(a, n, |a, n| a * f32::from_bits(((n as i32 + 127) as u32) << 23))
     }
@@ -180,7 +176,7 @@ impl Vector for Scalar {
 impl Dot for Scalar {
     const K_GROUP: usize = 4;
     const PANEL_VECTORS: usize = 2;
-    const TILE_ROWS: [usize; 4] = [3, 2, 2, 2];
+    const TILE_ROWS: [usize; 4] = [4, 2, 1, 1];
     const OFFSET: i32 = 0;
     type Activations = [[u8; 4]; N];
     type Weights = [[i8; 4]; N];
@@ -194,6 +190,17 @@ impl Dot for Scalar {
     unsafe fn load_weights(p: *const i8) -> [[i8; 4]; N] {
         // SAFETY: the caller promises 4 * N readable weights.
         unsafe { p.cast::<[[i8; 4]; N]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_signed_part(p: *const i8, count: usize) -> [[u8; 4]; N] {
+        let mut bytes = [0i8; 4 * N];
+        // SAFETY: the caller promises `count <= 4 * N` readable bytes.
+        unsafe { std::ptr::copy_nonoverlapping(p, bytes.as_mut_ptr(), count.min(4 * N)) };
+        let mut out = [[0; 4]; N];
+        for (out, byte) in out.as_flattened_mut().iter_mut().zip(bytes) {
+            *out = (byte as u8) ^ 0x80;
+        }
+        out
     }
     #[inline(always)]
     unsafe fn dot(mut sum: [i32; N], a: [[u8; 4]; N], w: [[i8; 4]; N]) -> [i32; N] {

@@ -1,5 +1,7 @@
 //! The x86-64 machines.
 
-pub(crate) type Avx2 = super::simd::Scalar;
-pub(crate) type AvxVnni = super::simd::Scalar;
-pub(crate) type Avx512 = super::simd::Scalar;
+mod avx2;
+mod avx512;
+
+pub(crate) use avx2::{Avx2, AvxVnni};
+pub(crate) use avx512::Avx512;
