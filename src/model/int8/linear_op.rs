@@ -1,0 +1,150 @@
+//! The tract operator that runs an int8 linear layer.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::*;
+
+use crate::kernel::{Activation, Linear, Matrix, MatrixMut, QuantisedRows};
+
+use super::parallel::{self, Buffers};
+use super::weight::floats;
+
+/// Rows are shared out in multiples of this, so that tiles stay whole.
+const ROW_UNIT: usize = 24;
+
+/// `activation(x · Wᵀ + bias) (+ residual)` with int8 weights; each row of `x` is quantised with
+/// its own range when the graph runs.
+///
+/// Inputs: `x`, any shape whose innermost dimensions are the weight's inputs; and the residual, if
+/// there is one, of the shape of the output.
+#[derive(Debug, Clone)]
+pub(super) struct LinearOp {
+    pub linear: Arc<Linear>,
+    pub activation: Activation,
+    pub has_residual: bool,
+    /// Shape of the output, whose innermost dimensions are the weight's outputs.
+    pub shape: TVec<TDim>,
+    pub buffers: Buffers,
+}
+
+impl PartialEq for LinearOp {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.linear, &other.linear)
+            && self.activation == other.activation
+            && self.has_residual == other.has_residual
+            && self.shape == other.shape
+    }
+}
+
+impl Eq for LinearOp {}
+
+impl Hash for LinearOp {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (Arc::as_ptr(&self.linear) as usize, self.activation, self.has_residual).hash(state);
+    }
+}
+
+impl Op for LinearOp {
+    fn name(&self) -> StaticName {
+        "SextantLinear".into()
+    }
+
+    fn info(&self) -> TractResult<Vec<String>> {
+        let (k, n) = (self.linear.inputs(), self.linear.outputs());
+        let residual = if self.has_residual { ", residual" } else { "" };
+        Ok(vec![format!("{k} to {n}, {:?}{residual}", self.activation)])
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for LinearOp {
+    not_out_of_plan!();
+
+    fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let x = floats(&inputs[0])?;
+        let shape = parallel::concrete_shape(&self.shape, context)?;
+        let rows = x.len() / self.linear.inputs();
+        ensure!(
+            x.len() == rows * self.linear.inputs()
+                && shape.iter().product::<usize>() == rows * self.linear.outputs(),
+            "input {:?} does not fit output {shape:?}",
+            inputs[0].shape(),
+        );
+        let residual = match inputs.get(1) {
+            Some(residual) if self.has_residual => Some(floats(residual)?),
+            _ => None,
+        };
+        ensure!(residual.is_none_or(|r| r.len() == rows * self.linear.outputs()));
+        let out = self.buffers.fill(&shape, |out| {
+            run(&self.linear, x, self.activation, residual, out);
+            Ok(())
+        })?;
+        Ok(tvec!(out))
+    }
+}
+
+impl TypedOp for LinearOp {
+    fn output_facts(&self, _inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        Ok(tvec!(f32::fact(self.shape.iter().cloned().collect::<ShapeFact>())))
+    }
+
+    as_op!();
+}
+
+/// Runs a layer on as many threads of the present pool as are worth it.
+pub(super) fn run(
+    linear: &Linear,
+    x: &[f32],
+    activation: Activation,
+    residual: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    let (inputs, outputs) = (linear.inputs(), linear.outputs());
+    let rows = x.len() / inputs;
+    let threads = parallel::threads_for(rows * inputs * outputs);
+    if threads == 1 || rows == 0 {
+        parallel::with_scratch(|s| linear.forward(x, activation, residual, out, s));
+    } else if rows >= 2 * ROW_UNIT * threads {
+        let chunk = rows.div_ceil(ROW_UNIT).div_ceil(threads) * ROW_UNIT;
+        out.par_chunks_mut(chunk * outputs).enumerate().for_each(|(i, out)| {
+            let rows = out.len() / outputs;
+            let x = &x[i * chunk * inputs..][..rows * inputs];
+            let residual = residual.map(|r| &r[i * chunk * outputs..][..rows * outputs]);
+            parallel::with_scratch(|s| linear.forward(x, activation, residual, out, s));
+        });
+    } else {
+        run_by_columns(linear, x, activation, residual, out, threads);
+    }
+}
+
+/// Few rows: they are quantised once, and each thread computes some of the output channels.
+fn run_by_columns(
+    linear: &Linear,
+    x: &[f32],
+    activation: Activation,
+    residual: Option<&[f32]>,
+    out: &mut [f32],
+    threads: usize,
+) {
+    let outputs = linear.outputs();
+    let mut quantised = QuantisedRows::default();
+    quantised.quantise(linear.machine(), x, linear.inputs());
+    let rows = quantised.rows();
+    let mut rest = MatrixMut::dense(out, rows, outputs);
+    let mut tasks = Vec::new();
+    for panels in parallel::share(linear.panels(), 1, threads) {
+        let columns = linear.columns(panels.clone());
+        let (mine, right) = rest.split_columns(columns.len());
+        rest = right;
+        let residual =
+            residual.map(|r| Matrix::new(&r[columns.start..], rows, columns.len(), outputs));
+        tasks.push((panels, residual, mine));
+    }
+    tasks.into_par_iter().for_each(|(panels, residual, out)| {
+        linear.forward_quantised(&quantised, panels, activation, residual, out);
+    });
+}
