@@ -1,0 +1,80 @@
+//! Pictures named on the command line: files as they are, folders walked.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use walkdir::WalkDir;
+
+use super::output::complain;
+use super::progress::Progress;
+
+/// File name extensions taken from a folder. A file named by the user is tried whatever it is
+/// called.
+const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp", "tif", "tiff"];
+
+/// How many pictures are in flight for each thread: enough to overlap decoding with encoding,
+/// few enough to bound memory.
+const IN_FLIGHT: usize = 8;
+
+/// The files to work on, in order, and how many folders or files could not be read.
+pub struct Inputs {
+    /// Files in the order named; those of a folder sorted.
+    pub files: Vec<PathBuf>,
+    /// Entries that were reported and skipped.
+    pub failed: usize,
+}
+
+/// Expands what was named on the command line.
+pub fn expand(paths: &[PathBuf]) -> Inputs {
+    let mut inputs = Inputs { files: Vec::new(), failed: 0 };
+    for path in paths {
+        if !path.is_dir() {
+            inputs.files.push(path.clone());
+            continue;
+        }
+        let before = inputs.files.len();
+        for entry in WalkDir::new(path).follow_links(true).sort_by_file_name() {
+            match entry {
+                Ok(entry) if entry.file_type().is_file() && is_picture(entry.path()) => {
+                    inputs.files.push(entry.into_path());
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    complain(&format!("{}: cannot read this folder: {error}", path.display()));
+                    inputs.failed += 1;
+                }
+            }
+        }
+        if inputs.files.len() == before {
+            complain(&format!("{}: no pictures in this folder", path.display()));
+        }
+    }
+    inputs
+}
+
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+}
+
+/// Runs `work` on every file on all threads and hands the results to `sink` in order. A few
+/// files are in flight at a time, so memory stays bounded however many there are.
+pub fn in_order<T: Send>(
+    files: &[PathBuf],
+    progress: &Progress,
+    work: impl Fn(&Path) -> T + Sync,
+    mut sink: impl FnMut(&Path, T) -> io::Result<()>,
+) -> io::Result<()> {
+    let window = rayon::current_num_threads() * IN_FLIGHT;
+    let mut done = 0;
+    for chunk in files.chunks(window) {
+        let results: Vec<T> = chunk.par_iter().map(|path| work(path)).collect();
+        for (path, result) in chunk.iter().zip(results) {
+            progress.suspend(|| sink(path, result))?;
+            done += 1;
+        }
+        progress.set(done);
+    }
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! A model ready to work: pictures and texts in, embeddings out.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use tract_onnx::prelude::*;
+
+use super::text::{TextError, TextTokenizer, Tokens};
+use crate::embedding::{Embedding, EmbeddingError, Modality, SpaceId};
+use crate::model::{
+    InputShape, Package, PackageError, Tower, TowerError, TowerSpec,
+};
+use crate::picture::{
+    DecodeError, DecodeLimits, Picture, PixelGrid, decode_file,
+};
+
+/// Why something could not be embedded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The model package does not fit.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// A tower cannot be built or run.
+    #[error(transparent)]
+    Tower(#[from] TowerError),
+    /// A text cannot be tokenised.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// A picture cannot be decoded.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The tower's output is no direction.
+    #[error("{source_name}: the model gave no usable embedding: {reason}")]
+    Embedding {
+        /// The picture or text.
+        source_name: String,
+        /// What is wrong with the output.
+        reason: EmbeddingError,
+    },
+}
+
+impl EncodeError {
+    /// Whether the model is at fault rather than the input.
+    pub fn is_model_fault(&self) -> bool {
+        matches!(self, Self::Package(_) | Self::Tower(_) | Self::Text(TextError::Tokenizer { .. }))
+    }
+}
+
+/// An encoder over one package. Towers are built when first needed, once; the encoder can be
+/// shared between threads.
+#[derive(Debug)]
+pub struct Encoder {
+    package: Package,
+    space: SpaceId,
+    limits: DecodeLimits,
+    image: OnceLock<Tower>,
+    places: OnceLock<Tower>,
+    text: OnceLock<TextEncoder>,
+}
+
+#[derive(Debug)]
+struct TextEncoder {
+    tokenizer: TextTokenizer,
+    tower: Tower,
+    takes_mask: bool,
+    takes_types: bool,
+}
+
+/// An embedding for each place of a picture, on a grid over the tower's crop.
+#[derive(Debug, Clone)]
+pub struct PlaceGrid {
+    /// Rows of the grid.
+    pub rows: usize,
+    /// Columns of the grid.
+    pub columns: usize,
+    /// One unit vector a place, row-major.
+    pub embeddings: Vec<Embedding>,
+}
+
+impl Encoder {
+    /// An encoder over `package`; reads no tower yet.
+    pub fn new(package: Package) -> Self {
+        Self::with_limits(package, DecodeLimits::default())
+    }
+
+    /// The same with other limits on the size of pictures.
+    pub fn with_limits(package: Package, limits: DecodeLimits) -> Self {
+        let space = package.space();
+        Self {
+            package,
+            space,
+            limits,
+            image: OnceLock::new(),
+            places: OnceLock::new(),
+            text: OnceLock::new(),
+        }
+    }
+
+    /// The package this encoder runs.
+    pub fn package(&self) -> &Package {
+        &self.package
+    }
+
+    /// The space that all its embeddings live in.
+    pub fn space(&self) -> SpaceId {
+        self.space
+    }
+
+    /// Limits on the size of pictures.
+    pub fn limits(&self) -> &DecodeLimits {
+        &self.limits
+    }
+
+    /// Builds the image tower now rather than at the first picture.
+    ///
+    /// # Errors
+    /// As [`Encoder::image`], for the model's part.
+    pub fn load_image(&self) -> Result<(), EncodeError> {
+        self.image_tower().map(drop)
+    }
+
+    /// Builds the text tower now rather than at the first text.
+    ///
+    /// # Errors
+    /// As [`Encoder::text`], for the model's part.
+    pub fn load_text(&self) -> Result<(), EncodeError> {
+        self.text_encoder().map(drop)
+    }
+
+    /// Decodes and embeds a picture file.
+    ///
+    /// # Errors
+    /// [`EncodeError`], naming the file.
+    pub fn image_file(&self, path: &Path) -> Result<Embedding, EncodeError> {
+        let picture = decode_file(path, &self.limits)?;
+        self.image(&picture, &path.display().to_string())
+    }
+
+    /// Embeds a decoded picture; `source_name` is named in errors.
+    ///
+    /// # Errors
+    /// [`EncodeError`].
+    pub fn image(&self, picture: &Picture, source_name: &str) -> Result<Embedding, EncodeError> {
+        let pixels = self.pixels(picture);
+        self.pixel_grid(&pixels, source_name)
+    }
+
+    /// Brings a picture to the tower's size.
+    pub fn pixels(&self, picture: &Picture) -> PixelGrid {
+        self.package.manifest().image.preprocess.pixels(picture)
+    }
+
+    /// Embeds pixels that already have the tower's size.
+    ///
+    /// # Errors
+    /// [`EncodeError`].
+    pub fn pixel_grid(
+        &self,
+        pixels: &PixelGrid,
+        source_name: &str,
+    ) -> Result<Embedding, EncodeError> {
+        let tower = self.image_tower()?;
+        let dimension = self.package.manifest().dimension;
+        let values = tower.run_vector(self.image_input(pixels), dimension)?;
+        self.embedding(Modality::Image, values, source_name)
+    }
+
+    /// Embeds each place of a picture, for packages with a spatial output.
+    ///
+    /// # Errors
+    /// [`EncodeError`]; [`TowerError::NoSuchTensor`] where the package declares no spatial output.
+    pub fn places(&self, picture: &Picture, source_name: &str) -> Result<PlaceGrid, EncodeError> {
+        let pixels = self.pixels(picture);
+        let tower = self.place_tower()?;
+        let dimension = self.package.manifest().dimension;
+        let output = tower.run(self.image_input(&pixels))?.remove(0);
+        let (rows, columns) = match output.shape[..] {
+            [1, depth, rows, columns] if depth == dimension => (rows, columns),
+            _ => {
+                return Err(EncodeError::Tower(TowerError::Dimension {
+                    file: self.package.describe(&self.package.manifest().image.file),
+                    output: "spatial".to_owned(),
+                    found: output.values.len(),
+                    expected: dimension,
+                }));
+            }
+        };
+        let count = rows * columns;
+        let embeddings = (0..count)
+            .map(|place| {
+                let values = (0..dimension).map(|d| output.values[d * count + place]).collect();
+                self.embedding(Modality::Image, values, source_name)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(PlaceGrid { rows, columns, embeddings })
+    }
+
+    /// Embeds a text.
+    ///
+    /// # Errors
+    /// [`EncodeError`].
+    pub fn text(&self, text: &str) -> Result<Embedding, EncodeError> {
+        let tokens = self.tokens(text)?;
+        self.text_tokens(&tokens, text)
+    }
+
+    /// Tokenises a text, to see how a tower reads it.
+    ///
+    /// # Errors
+    /// [`EncodeError`].
+    pub fn tokens(&self, text: &str) -> Result<Tokens, EncodeError> {
+        Ok(self.text_encoder()?.tokenizer.tokenise(text)?)
+    }
+
+    /// Embeds a tokenised text; `source_name` is named in errors.
+    ///
+    /// # Errors
+    /// [`EncodeError`].
+    pub fn text_tokens(
+        &self,
+        tokens: &Tokens,
+        source_name: &str,
+    ) -> Result<Embedding, EncodeError> {
+        let encoder = self.text_encoder()?;
+        let row = |values: &[i64]| -> TValue {
+            let array = tract_ndarray::Array2::from_shape_fn((1, values.len()), |(_, i)| values[i]);
+            Tensor::from(array).into()
+        };
+        let mut inputs = tvec!(row(&tokens.ids));
+        if encoder.takes_mask {
+            inputs.push(row(&tokens.mask));
+        }
+        if encoder.takes_types {
+            inputs.push(row(&vec![0; tokens.ids.len()]));
+        }
+        let values = encoder.tower.run_vector(inputs, self.package.manifest().dimension)?;
+        self.embedding(Modality::Text, values, source_name)
+    }
+
+    fn embedding(
+        &self,
+        modality: Modality,
+        values: Vec<f32>,
+        source_name: &str,
+    ) -> Result<Embedding, EncodeError> {
+        Embedding::new(self.space, modality, values).map_err(|reason| EncodeError::Embedding {
+            source_name: source_name.to_owned(),
+            reason,
+        })
+    }
+
+    fn image_input(&self, pixels: &PixelGrid) -> TVec<TValue> {
+        let values = self.package.manifest().image.preprocess.tensor(pixels);
+        let shape = (1, 3, pixels.height() as usize, pixels.width() as usize);
+        let array = tract_ndarray::Array4::from_shape_vec(shape, values)
+            .expect("a pixel grid holds three values a pixel");
+        tvec!(Tensor::from(array).into())
+    }
+
+    fn image_tower(&self) -> Result<&Tower, EncodeError> {
+        let output = &self.package.manifest().image.output;
+        once(&self.image, || self.build_image(output))
+    }
+
+    fn place_tower(&self) -> Result<&Tower, EncodeError> {
+        let image = &self.package.manifest().image;
+        let Some(spatial) = &image.spatial else {
+            return Err(EncodeError::Tower(TowerError::NoSuchTensor {
+                file: self.package.describe(&image.file),
+                what: "output",
+                name: "spatial".to_owned(),
+                present: image.output.clone(),
+            }));
+        };
+        once(&self.places, || self.build_image(spatial))
+    }
+
+    fn build_image(&self, output: &str) -> Result<Tower, EncodeError> {
+        let image = &self.package.manifest().image;
+        let bytes = self.package.read(&image.file, &image.sha256)?;
+        let (width, height) = image.preprocess.output_size();
+        let shape = InputShape::Pixels { height: height as usize, width: width as usize };
+        let spec = TowerSpec {
+            file: self.package.describe(&image.file),
+            inputs: vec![(image.input.clone(), shape)],
+            outputs: vec![output.to_owned()],
+        };
+        Ok(Tower::build(&bytes, &spec)?)
+    }
+
+    fn text_encoder(&self) -> Result<&TextEncoder, EncodeError> {
+        once(&self.text, || self.build_text())
+    }
+
+    fn build_text(&self) -> Result<TextEncoder, EncodeError> {
+        let manifest = self.package.manifest();
+        let Some(text) = &manifest.text else {
+            return Err(PackageError::NoText { name: manifest.name.clone() }.into());
+        };
+        let json = self.package.read(&text.tokenizer, &text.tokenizer_sha256)?;
+        let tokenizer = TextTokenizer::new(&json, &self.package.describe(&text.tokenizer), text)?;
+        let bytes = self.package.read(&text.file, &text.sha256)?;
+        let tower = Tower::build(&bytes, &text.spec(self.package.describe(&text.file)))?;
+        let takes_mask = text.attention_mask.is_some();
+        let takes_types = text.token_type_ids.is_some();
+        Ok(TextEncoder { tokenizer, tower, takes_mask, takes_types })
+    }
+}
+
+/// `OnceLock::get_or_try_init`, which is not stable yet. Two threads may both build; one wins.
+fn once<T, E>(cell: &OnceLock<T>, build: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+    if let Some(value) = cell.get() {
+        return Ok(value);
+    }
+    let value = build()?;
+    Ok(cell.get_or_init(|| value))
+}

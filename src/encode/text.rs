@@ -1,0 +1,127 @@
+//! Text to token numbers, as a package's tokenizer says.
+
+use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+
+use crate::model::{Padding, TextTower};
+
+/// Longest text that is tokenised, in bytes; what lies beyond is cut (and said so).
+///
+/// No tower reads more than a few hundred words, and tokenising costs time and memory.
+pub const MAX_TEXT_BYTES: usize = 64 << 10;
+
+/// Why a text has no tokens.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TextError {
+    /// The tokenizer file cannot be used.
+    #[error("{file}: not a usable tokenizer: {reason}")]
+    Tokenizer {
+        /// The tokenizer's file.
+        file: String,
+        /// What its parser says.
+        reason: String,
+    },
+    /// The tokenizer failed on a text.
+    #[error("the tokenizer cannot read the text \"{text}\": {reason}")]
+    Unreadable {
+        /// The start of the text.
+        text: String,
+        /// What the tokenizer says.
+        reason: String,
+    },
+    /// The text has no tokens, and the package adds none of its own.
+    #[error("the text \"{text}\" has no tokens")]
+    Empty {
+        /// The text.
+        text: String,
+    },
+}
+
+/// A text as a tower reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// Token numbers, special tokens included.
+    pub ids: Vec<i64>,
+    /// One for every token of the text, zero for padding.
+    pub mask: Vec<i64>,
+    /// Whether the text was longer than the tower can read.
+    pub truncated: bool,
+}
+
+/// Turns text into tokens.
+#[derive(Debug, Clone)]
+pub struct TextTokenizer {
+    tokenizer: Tokenizer,
+    context_length: usize,
+    padding: Padding,
+    pad_id: u32,
+    lowercase: bool,
+}
+
+impl TextTokenizer {
+    /// Reads a tokenizer in the `tokenizers` JSON format; `file` is named in errors.
+    ///
+    /// Truncation and padding of the JSON are replaced by what `tower` declares, so that a
+    /// package has one place that says it.
+    ///
+    /// # Errors
+    /// [`TextError::Tokenizer`].
+    pub fn new(json: &[u8], file: &str, tower: &TextTower) -> Result<Self, TextError> {
+        let unusable = |reason: tokenizers::Error| TextError::Tokenizer {
+            file: file.to_owned(),
+            reason: reason.to_string(),
+        };
+        let mut tokenizer = Tokenizer::from_bytes(json).map_err(unusable)?;
+        let truncation = TruncationParams {
+            max_length: tower.context_length,
+            strategy: TruncationStrategy::LongestFirst,
+            stride: 0,
+            direction: TruncationDirection::Right,
+        };
+        tokenizer.with_truncation(Some(truncation)).map_err(unusable)?;
+        tokenizer.with_padding(None);
+        Ok(Self {
+            tokenizer,
+            context_length: tower.context_length,
+            padding: tower.padding,
+            pad_id: tower.pad_id,
+            lowercase: tower.lowercase,
+        })
+    }
+
+    /// Tokenises `text`. Too long a text is cut, its closing special token kept.
+    ///
+    /// # Errors
+    /// [`TextError::Unreadable`] or [`TextError::Empty`].
+    pub fn tokenise(&self, text: &str) -> Result<Tokens, TextError> {
+        let kept = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
+        let lowered;
+        let input = if self.lowercase {
+            lowered = kept.to_lowercase();
+            lowered.as_str()
+        } else {
+            kept
+        };
+        let encoding = self.tokenizer.encode_fast(input, true).map_err(|e| {
+            TextError::Unreadable { text: start_of(text), reason: e.to_string() }
+        })?;
+        let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
+        ids.truncate(self.context_length);
+        let mut mask = vec![1; ids.len()];
+        if self.padding == Padding::Max {
+            ids.resize(self.context_length, i64::from(self.pad_id));
+            mask.resize(self.context_length, 0);
+        }
+        if ids.is_empty() {
+            return Err(TextError::Empty { text: start_of(text) });
+        }
+        let truncated = kept.len() < text.len() || !encoding.get_overflowing().is_empty();
+        Ok(Tokens { ids, mask, truncated })
+    }
+}
+
+/// Enough of a text to recognise it in a message.
+pub(crate) fn start_of(text: &str) -> String {
+    let end = text.floor_char_boundary(40);
+    if end == text.len() { text.to_owned() } else { format!("{}…", &text[..end]) }
+}

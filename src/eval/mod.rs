@@ -1,0 +1,11 @@
+//! Measuring a model offline: zero-shot classification and caption retrieval.
+
+mod calibration;
+mod classify;
+mod retrieve;
+mod table;
+
+pub use calibration::expected_calibration_error;
+pub use classify::{ClassifyReport, ClassifyTally};
+pub use retrieve::{RetrieveReport, retrieve};
+pub use table::{EvalError, read_captions, read_truth};

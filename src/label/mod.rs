@@ -1,0 +1,13 @@
+//! Zero-shot labelling: label sets, prompt ensembles and calibrated scores.
+
+mod cache;
+mod compiled;
+mod prompts;
+mod score;
+mod set;
+
+pub use cache::TextCache;
+pub use compiled::{CompiledError, CompiledLabels, LabelName};
+pub use prompts::compile;
+pub use score::{Labelling, ScoreOptions, ScoredLabel, Scorer, match_probability};
+pub use set::{Label, LabelError, LabelSet, check_templates};

@@ -1,0 +1,335 @@
+//! From similarities to scores: calibrated probabilities, and the honest "unknown".
+
+use crate::embedding::{Embedding, EmbeddingError, Modality, dot};
+use crate::model::{Manifest, Scoring};
+
+use super::compiled::CompiledLabels;
+
+/// How labels are scored and which of them are returned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScoreOptions {
+    /// Most labels to return.
+    pub top: usize,
+    /// Labels below this score are not returned; `None` returns the best ones whatever their
+    /// score, and takes the package's own threshold for "unknown".
+    pub threshold: Option<f32>,
+    /// Score every label on its own instead of letting them compete.
+    pub multi: bool,
+}
+
+impl Default for ScoreOptions {
+    fn default() -> Self {
+        Self { top: 5, threshold: None, multi: false }
+    }
+}
+
+/// One label as it fits one picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoredLabel {
+    /// The label's (or parent's) name.
+    pub name: String,
+    /// Calibrated probability in `[0, 1]`; `None` where the package has no calibration for it.
+    pub score: Option<f32>,
+    /// Cosine similarity in `[-1, 1]`; of a parent, the best of its labels.
+    pub similarity: f32,
+}
+
+/// The answer for one picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Labelling {
+    /// Labels, best first.
+    pub labels: Vec<ScoredLabel>,
+    /// Whether no label is believed.
+    pub unknown: bool,
+}
+
+/// Scores pictures against one compiled label set, with one package's calibration.
+#[derive(Debug, Clone)]
+pub struct Scorer<'a> {
+    labels: &'a CompiledLabels,
+    options: ScoreOptions,
+    calibration: ScoreCalibration,
+    shown: Vec<Shown>,
+}
+
+#[derive(Debug, Clone)]
+struct ScoreCalibration {
+    /// Multiplies similarities when labels compete.
+    scale: f32,
+    /// Logit of "none of these".
+    none: Option<f32>,
+    /// `[scale, bias]` of the logistic for independent scores.
+    independent: Option<[f32; 2]>,
+    unknown_threshold: f32,
+}
+
+/// What is shown under one name: a label, and the labels that count towards it.
+#[derive(Debug, Clone)]
+struct Shown {
+    name: String,
+    members: Vec<usize>,
+}
+
+impl<'a> Scorer<'a> {
+    /// A scorer with the calibration of `manifest`.
+    pub fn new(labels: &'a CompiledLabels, manifest: &Manifest, options: ScoreOptions) -> Self {
+        let c = &manifest.calibration;
+        let scale = manifest.logit_scale * c.label_scale.unwrap_or(1.0);
+        let calibration = ScoreCalibration {
+            scale,
+            none: c.none_similarity.map(|similarity| scale * similarity),
+            independent: image_text_logistic(manifest),
+            unknown_threshold: c.unknown_threshold.unwrap_or(0.0),
+        };
+        Self { labels, options, calibration, shown: shown(labels) }
+    }
+
+    /// Labels one picture (or anything else in the same space).
+    ///
+    /// # Errors
+    /// [`EmbeddingError::SpaceMismatch`] when the embedding comes from another space.
+    pub fn score(&self, embedding: &Embedding) -> Result<Labelling, EmbeddingError> {
+        let similarities = self.similarities(embedding)?;
+        let scores = if self.options.multi {
+            self.independent(&similarities)
+        } else {
+            self.competing(&similarities).into_iter().map(Some).collect()
+        };
+        Ok(self.answer(&similarities, &scores))
+    }
+
+    /// Cosine similarity to every label, negatives included, in the order of the set.
+    ///
+    /// # Errors
+    /// [`EmbeddingError::SpaceMismatch`].
+    pub fn similarities(&self, embedding: &Embedding) -> Result<Vec<f32>, EmbeddingError> {
+        if embedding.space() != self.labels.space() {
+            return Err(EmbeddingError::SpaceMismatch {
+                left: embedding.space().short(),
+                right: self.labels.space().short(),
+            });
+        }
+        let count = self.labels.labels().len();
+        let similarity = |i| dot(embedding.values(), self.labels.row(i)).clamp(-1.0, 1.0);
+        Ok((0..count).map(similarity).collect())
+    }
+
+    /// Softmax over labels, negatives and "none of these": one probability a label.
+    pub fn competing(&self, similarities: &[f32]) -> Vec<f32> {
+        let logits: Vec<f32> = similarities.iter().map(|s| s * self.calibration.scale).collect();
+        let none = self.calibration.none;
+        let highest = logits.iter().copied().chain(none).fold(f32::NEG_INFINITY, f32::max);
+        let weights: Vec<f32> = logits.iter().map(|logit| (logit - highest).exp()).collect();
+        let none = none.map_or(0.0, |logit| (logit - highest).exp());
+        let total = weights.iter().sum::<f32>() + none;
+        weights.iter().map(|weight| weight / total).collect()
+    }
+
+    /// Whether the package can score labels on their own.
+    pub fn has_independent_scores(&self) -> bool {
+        self.calibration.independent.is_some()
+    }
+
+    fn independent(&self, similarities: &[f32]) -> Vec<Option<f32>> {
+        let logistic = self.calibration.independent;
+        let score = |s: &f32| logistic.map(|[scale, bias]| sigmoid(scale * s + bias));
+        similarities.iter().map(score).collect()
+    }
+
+    fn answer(&self, similarities: &[f32], scores: &[Option<f32>]) -> Labelling {
+        let mut labels: Vec<ScoredLabel> = self
+            .shown
+            .iter()
+            .map(|shown| ScoredLabel {
+                name: shown.name.clone(),
+                score: self.joint_score(shown, scores),
+                similarity: shown
+                    .members
+                    .iter()
+                    .map(|&member| similarities[member])
+                    .fold(-1.0, f32::max),
+            })
+            .collect();
+        labels.sort_by(|a, b| {
+            let key = |l: &ScoredLabel| (l.score.unwrap_or(0.0), l.similarity);
+            let ((a_score, a_similarity), (b_score, b_similarity)) = (key(a), key(b));
+            b_score.total_cmp(&a_score).then(b_similarity.total_cmp(&a_similarity))
+        });
+        let threshold = self.options.threshold.unwrap_or(self.calibration.unknown_threshold);
+        let believed = |l: &ScoredLabel| l.score.is_none_or(|score| score >= threshold);
+        let unknown = !labels.iter().any(believed);
+        if self.options.threshold.is_some() {
+            labels.retain(believed);
+        }
+        labels.truncate(self.options.top);
+        Labelling { labels, unknown }
+    }
+
+    /// Competing labels exclude each other, so a parent's probability is the sum of its labels';
+    /// independent ones may all be there, so it is the best of them.
+    fn joint_score(&self, shown: &Shown, scores: &[Option<f32>]) -> Option<f32> {
+        let members = shown.members.iter().map(|&member| scores[member]);
+        let joined = if self.options.multi {
+            members.reduce(|a, b| Some(a?.max(b?)))
+        } else {
+            members.reduce(|a, b| Some(a? + b?))
+        };
+        joined.flatten().map(|score| score.min(1.0))
+    }
+}
+
+/// The probability that two inputs of these modalities show or say the same, or `None` where the
+/// package has no calibration for the pair.
+pub fn match_probability(
+    manifest: &Manifest,
+    modalities: [Modality; 2],
+    similarity: f32,
+) -> Option<f32> {
+    let c = &manifest.calibration;
+    let [scale, bias] = match modalities {
+        [Modality::Image, Modality::Image] => c.match_image_image,
+        [Modality::Text, Modality::Text] => c.match_text_text,
+        [Modality::Image, Modality::Text] | [Modality::Text, Modality::Image] => {
+            image_text_logistic(manifest)
+        }
+        _ => None,
+    }?;
+    Some(sigmoid(scale * similarity + bias))
+}
+
+/// `[scale, bias]` of the logistic for a picture and a text: fitted, or the model's own where it
+/// was trained with one.
+fn image_text_logistic(manifest: &Manifest) -> Option<[f32; 2]> {
+    let own = (manifest.scoring == Scoring::Sigmoid)
+        .then_some([manifest.logit_scale, manifest.logit_bias]);
+    manifest.calibration.match_image_text.or(own)
+}
+
+/// The logistic function.
+fn sigmoid(logit: f32) -> f32 {
+    1.0 / (1.0 + (-logit).exp())
+}
+
+fn shown(labels: &CompiledLabels) -> Vec<Shown> {
+    let mut shown: Vec<Shown> = Vec::new();
+    let mut add = |name: &str, member: usize| match shown.iter_mut().find(|s| s.name == name) {
+        Some(known) => known.members.push(member),
+        None => shown.push(Shown { name: name.to_owned(), members: vec![member] }),
+    };
+    let visible = || labels.labels().iter().enumerate().filter(|(_, label)| !label.negative);
+    // A thousand names need no search for parents that are not there.
+    if visible().all(|(_, label)| label.parent.is_none()) {
+        return visible()
+            .map(|(member, label)| Shown { name: label.name.clone(), members: vec![member] })
+            .collect();
+    }
+    visible().for_each(|(member, label)| add(&label.name, member));
+    for (member, label) in visible() {
+        if let Some(parent) = label.parent.as_deref().filter(|parent| *parent != label.name) {
+            add(parent, member);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::compiled::LabelName;
+    use super::*;
+    use crate::embedding::{Modality, SpaceId};
+
+    const SPACE: SpaceId = SpaceId::from_bytes([9; 32]);
+
+    fn manifest(calibration: &str) -> Manifest {
+        let zeros = "0".repeat(64);
+        let text = format!(
+            "format = 1\nname = 'm'\nversion = '1'\nlicence = 'MIT'\nsource = 's'\ndimension = 3\n\
+             logit_scale = 10.0\n[image]\nfile = 'i'\nsha256 = '{zeros}'\ninput = 'x'\noutput = 'y'\n\
+             [image.preprocess]\nresize = 'shortest'\nresize_size = 8\ncrop = [8, 8]\n\
+             interpolation = 'bicubic'\nmean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]\n\
+             [calibration]\n{calibration}\n"
+        );
+        Manifest::parse(&text, "model.toml").unwrap()
+    }
+
+    fn labels(names: &[(&str, Option<&str>, bool)], rows: Vec<f32>) -> CompiledLabels {
+        let names = names.iter().map(|(name, parent, negative)| LabelName {
+            name: (*name).into(),
+            parent: parent.map(str::to_owned),
+            negative: *negative,
+        });
+        let names: Vec<_> = names.collect();
+        let classes = (0..names.len()).collect();
+        CompiledLabels::new(SPACE, 3, names, classes, rows)
+    }
+
+    fn axes() -> Vec<f32> {
+        vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    }
+
+    fn picture(values: [f32; 3]) -> Embedding {
+        Embedding::new(SPACE, Modality::Image, values.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn competing_scores_are_a_softmax() {
+        let set = labels(&[("a", None, false), ("b", None, false), ("c", None, false)], axes());
+        let scorer = Scorer::new(&set, &manifest(""), ScoreOptions::default());
+        let answer = scorer.score(&picture([0.6, 0.8, 0.0])).unwrap();
+        let names: Vec<_> = answer.labels.iter().map(|l| l.name.as_str()).collect();
+        assert_eq!(names, ["b", "a", "c"]);
+        let total = 8f32.exp() + 6f32.exp() + 1.0;
+        assert!((answer.labels[0].score.unwrap() - 8f32.exp() / total).abs() < 1e-5);
+        assert!(!answer.unknown);
+    }
+
+    #[test]
+    fn negatives_take_their_share_and_stay_hidden() {
+        let set = labels(&[("a", None, false), ("b", None, false), ("wall", None, true)], axes());
+        let options = ScoreOptions { threshold: Some(0.5), ..ScoreOptions::default() };
+        let scorer = Scorer::new(&set, &manifest(""), options);
+        let answer = scorer.score(&picture([0.1, 0.1, 1.0])).unwrap();
+        assert!(answer.labels.is_empty() && answer.unknown);
+    }
+
+    #[test]
+    fn none_of_these_makes_a_lone_label_unsure() {
+        let set = labels(&[("a", None, false)], vec![1.0, 0.0, 0.0]);
+        let sure = manifest("none_similarity = 0.3\nunknown_threshold = 0.5");
+        let scorer = Scorer::new(&set, &sure, ScoreOptions::default());
+        assert!(!scorer.score(&picture([1.0, 0.0, 0.0])).unwrap().unknown);
+        assert!(scorer.score(&picture([0.1, 1.0, 0.0])).unwrap().unknown);
+    }
+
+    #[test]
+    fn parents_gather_their_labels() {
+        let names = [("cat", Some("animal"), false), ("dog", Some("animal"), false), ("car", None, false)];
+        let set = labels(&names, axes());
+        let scorer = Scorer::new(&set, &manifest(""), ScoreOptions::default());
+        let answer = scorer.score(&picture([1.0, 1.0, 0.0])).unwrap();
+        assert_eq!(answer.labels[0].name, "animal");
+        assert!(answer.labels[0].score.unwrap() > 0.99);
+        assert!(answer.labels[1].score.unwrap() < 0.51);
+    }
+
+    #[test]
+    fn independent_scores_are_calibrated_or_absent() {
+        let set = labels(&[("a", None, false), ("b", None, false), ("c", None, false)], axes());
+        let options = ScoreOptions { multi: true, ..ScoreOptions::default() };
+        let absent = Scorer::new(&set, &manifest(""), options);
+        assert_eq!(absent.score(&picture([1.0, 0.0, 0.0])).unwrap().labels[0].score, None);
+        let fitted = manifest("match_image_text = [10.0, -5.0]");
+        let present = Scorer::new(&set, &fitted, options);
+        let score = present.score(&picture([1.0, 0.0, 0.0])).unwrap().labels[0].score.unwrap();
+        assert!((score - sigmoid(5.0)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn foreign_embeddings_are_refused() {
+        let set = labels(&[("a", None, false)], vec![1.0, 0.0, 0.0]);
+        let scorer = Scorer::new(&set, &manifest(""), ScoreOptions::default());
+        let foreign =
+            Embedding::new(SpaceId::from_bytes([0; 32]), Modality::Image, vec![1.0, 0.0, 0.0]);
+        assert!(scorer.score(&foreign.unwrap()).is_err());
+    }
+}

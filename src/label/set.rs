@@ -1,0 +1,336 @@
+//! Label sets as people write them: a list on the command line, a text file or a TOML file.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// Most labels a set may hold.
+pub const MAX_LABELS: usize = 100_000;
+
+/// Most prompts one label may have.
+pub const MAX_PROMPTS: usize = 1_000;
+
+/// Longest accepted label file, in bytes.
+pub const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// Why a label set cannot be used. Each variant names the file and line where there is one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LabelError {
+    /// The file is not there.
+    #[error("{file}: no such label file (a list of names is separated by commas: \"cat,dog\")")]
+    Missing {
+        /// The file.
+        file: String,
+    },
+    /// The file cannot be read.
+    #[error("{file}: cannot be read: {reason}")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// What the operating system says.
+        reason: std::io::Error,
+    },
+    /// The file is larger than any label set.
+    #[error("{file}: larger than the limit of {} MiB for a label file", MAX_FILE_BYTES >> 20)]
+    TooLarge {
+        /// The file.
+        file: String,
+    },
+    /// The file is not text.
+    #[error("{file}: not UTF-8 text (byte {at} is not): save the file as UTF-8")]
+    NotText {
+        /// The file.
+        file: String,
+        /// Offset of the first bad byte.
+        at: usize,
+    },
+    /// The set holds no label to show.
+    #[error("{file}: holds no labels")]
+    NoLabels {
+        /// The file, or the list.
+        file: String,
+    },
+    /// The set holds more than [`MAX_LABELS`].
+    #[error("{file}: holds more than the limit of {MAX_LABELS} labels")]
+    TooMany {
+        /// The file, or the list.
+        file: String,
+    },
+    /// A label has more than [`MAX_PROMPTS`].
+    #[error("{file}: label \"{label}\" has more than the limit of {MAX_PROMPTS} prompts")]
+    TooManyPrompts {
+        /// The file.
+        file: String,
+        /// The label.
+        label: String,
+    },
+    /// A template does not say where the name goes.
+    #[error("template \"{template}\" has no {{}} for the label's name to go")]
+    Template {
+        /// The template.
+        template: String,
+    },
+    /// A TOML label file is not valid.
+    #[error("{file}: {reason}")]
+    Toml {
+        /// The file.
+        file: String,
+        /// The rule it breaks.
+        reason: String,
+    },
+}
+
+/// One label: what is shown, and what is said to the text tower.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Label {
+    /// What is shown.
+    pub name: String,
+    /// Prompts of its own; empty means "the name, in every template".
+    pub prompts: Vec<String>,
+    /// The broader label that this one counts towards.
+    pub parent: Option<String>,
+    /// Takes part in the competition, but is never shown.
+    pub negative: bool,
+}
+
+/// Labels in order, and the order in which the user listed them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LabelSet {
+    /// Each name once.
+    pub labels: Vec<Label>,
+    /// For the n-th name as listed (negatives not counted), its place in `labels`: where a name
+    /// was listed twice, both entries lead to the same label.
+    pub classes: Vec<usize>,
+    /// Names that were listed more than once.
+    pub duplicates: Vec<String>,
+    /// Templates that the file itself asks for.
+    pub templates: Option<Vec<String>>,
+}
+
+impl LabelSet {
+    /// Reads what follows `--labels`: an existing file, or names separated by commas.
+    ///
+    /// ```
+    /// use sextant::LabelSet;
+    /// let set = LabelSet::from_argument("cat, dog,!background").unwrap();
+    /// assert_eq!(set.labels.len(), 3);
+    /// assert!(set.labels[2].negative);
+    /// ```
+    ///
+    /// # Errors
+    /// [`LabelError`].
+    pub fn from_argument(argument: &str) -> Result<Self, LabelError> {
+        let path = Path::new(argument);
+        if path.exists() {
+            return Self::from_file(path);
+        }
+        let looks_like_a_file = argument.contains(['/', '\\'])
+            || [".txt", ".toml", ".tsv", ".csv", ".labels"].iter().any(|e| argument.ends_with(e));
+        if looks_like_a_file && !argument.contains(',') {
+            return Err(LabelError::Missing { file: argument.to_owned() });
+        }
+        let entries = argument.split(',').map(|name| entry(name.trim())).collect();
+        Self::collect(entries, "--labels")
+    }
+
+    /// Reads a label file: TOML where the name ends in `.toml`, else a label a line.
+    ///
+    /// # Errors
+    /// [`LabelError`].
+    pub fn from_file(path: &Path) -> Result<Self, LabelError> {
+        let file = path.display().to_string();
+        let text = read_text(path, &file)?;
+        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("toml")) {
+            Self::from_toml(&text, &file)
+        } else {
+            Self::from_lines(&text, &file)
+        }
+    }
+
+    /// One label a line. `!name` is a negative, `# …` a comment; after a tab follow prompts of
+    /// the label's own, separated by tabs. A byte-order mark and CRLF ends are accepted.
+    ///
+    /// # Errors
+    /// [`LabelError`].
+    pub fn from_lines(text: &str, file: &str) -> Result<Self, LabelError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+        let entries = lines.map(|line| {
+            let mut fields = line.split('\t').map(str::trim).filter(|field| !field.is_empty());
+            let mut label = entry(fields.next().unwrap_or_default());
+            label.prompts = fields.map(str::to_owned).collect();
+            label
+        });
+        Self::collect(entries.collect(), file)
+    }
+
+    /// A TOML file: `templates`, `negatives` and `[[label]]` tables with `name`, `prompts` and
+    /// `parent`.
+    ///
+    /// # Errors
+    /// [`LabelError`].
+    pub fn from_toml(text: &str, file: &str) -> Result<Self, LabelError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let parsed: TomlSet = toml::from_str(text).map_err(|e| LabelError::Toml {
+            file: file.to_owned(),
+            reason: e.to_string().trim().replace('\n', " | "),
+        })?;
+        if let Some(templates) = &parsed.templates {
+            check_templates(templates)?;
+        }
+        let shown = parsed.label.into_iter().map(|l| Label {
+            name: l.name.trim().to_owned(),
+            prompts: l.prompts,
+            parent: l.parent,
+            negative: false,
+        });
+        let hidden = parsed.negatives.into_iter().map(|name| Label {
+            name: name.trim().to_owned(),
+            negative: true,
+            ..Label::default()
+        });
+        let mut set = Self::collect(shown.chain(hidden).collect(), file)?;
+        set.templates = parsed.templates;
+        Ok(set)
+    }
+
+    fn collect(entries: Vec<Label>, file: &str) -> Result<Self, LabelError> {
+        let mut set = LabelSet::default();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        if entries.len() > MAX_LABELS {
+            return Err(LabelError::TooMany { file: file.to_owned() });
+        }
+        for label in entries.into_iter().filter(|label| !label.name.is_empty()) {
+            if label.prompts.len() > MAX_PROMPTS {
+                return Err(LabelError::TooManyPrompts { file: file.to_owned(), label: label.name });
+            }
+            let negative = label.negative;
+            let place = match places.get(&label.name) {
+                Some(&place) => {
+                    set.duplicates.push(label.name);
+                    place
+                }
+                None => {
+                    places.insert(label.name.clone(), set.labels.len());
+                    set.labels.push(label);
+                    set.labels.len() - 1
+                }
+            };
+            if !negative {
+                set.classes.push(place);
+            }
+        }
+        if set.classes.is_empty() {
+            return Err(LabelError::NoLabels { file: file.to_owned() });
+        }
+        Ok(set)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TomlSet {
+    templates: Option<Vec<String>>,
+    #[serde(default)]
+    negatives: Vec<String>,
+    #[serde(default)]
+    label: Vec<TomlLabel>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TomlLabel {
+    name: String,
+    #[serde(default)]
+    prompts: Vec<String>,
+    parent: Option<String>,
+}
+
+/// Checks that every template says where the name goes.
+///
+/// # Errors
+/// [`LabelError::Template`] with the first that does not.
+pub fn check_templates(templates: &[String]) -> Result<(), LabelError> {
+    match templates.iter().find(|template| !template.contains("{}")) {
+        Some(template) => Err(LabelError::Template { template: template.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn entry(name: &str) -> Label {
+    match name.strip_prefix('!') {
+        Some(rest) => Label { name: rest.trim().to_owned(), negative: true, ..Label::default() },
+        None => Label { name: name.to_owned(), ..Label::default() },
+    }
+}
+
+fn read_text(path: &Path, file: &str) -> Result<String, LabelError> {
+    let unreadable = |reason: std::io::Error| match reason.kind() {
+        std::io::ErrorKind::NotFound => LabelError::Missing { file: file.to_owned() },
+        _ => LabelError::Unreadable { file: file.to_owned(), reason },
+    };
+    if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_FILE_BYTES {
+        return Err(LabelError::TooLarge { file: file.to_owned() });
+    }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|e| LabelError::NotText {
+        file: file.to_owned(),
+        at: e.utf8_error().valid_up_to(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(set: &LabelSet) -> Vec<&str> {
+        set.labels.iter().map(|label| label.name.as_str()).collect()
+    }
+
+    #[test]
+    fn lines_take_byte_order_marks_crlf_comments_and_tabs() {
+        let text = "\u{feff}# animals\r\ncat\ta photo of a cat\ta kitten\r\n\r\n !wall \r\ndog\t\r\n";
+        let set = LabelSet::from_lines(text, "f").unwrap();
+        assert_eq!(names(&set), ["cat", "wall", "dog"]);
+        assert_eq!(set.labels[0].prompts, ["a photo of a cat", "a kitten"]);
+        assert!(set.labels[1].negative && !set.labels[0].negative);
+        assert!(set.labels[2].prompts.is_empty());
+        assert_eq!(set.classes, [0, 2]);
+    }
+
+    #[test]
+    fn a_name_listed_twice_is_one_label_and_two_classes() {
+        let set = LabelSet::from_lines("a\nb\na\nc", "f").unwrap();
+        assert_eq!(names(&set), ["a", "b", "c"]);
+        assert_eq!(set.classes, [0, 1, 0, 2]);
+        assert_eq!(set.duplicates, ["a"]);
+    }
+
+    #[test]
+    fn nothing_to_show_is_refused() {
+        for text in ["", ",,", "!background", " "] {
+            assert!(matches!(
+                LabelSet::from_argument(text),
+                Err(LabelError::NoLabels { .. })
+            ));
+        }
+        assert!(matches!(
+            LabelSet::from_argument("no/such/file.txt"),
+            Err(LabelError::Missing { .. })
+        ));
+    }
+
+    #[test]
+    fn toml_sets_have_parents_negatives_and_templates() {
+        let text = "templates = ['a drawing of a {}']\nnegatives = ['paper']\n\
+            [[label]]\nname = 'cat'\nparent = 'animal'\n[[label]]\nname = 'dog'\nprompts = ['a puppy']";
+        let set = LabelSet::from_toml(text, "f").unwrap();
+        assert_eq!(names(&set), ["cat", "dog", "paper"]);
+        assert_eq!(set.labels[0].parent.as_deref(), Some("animal"));
+        assert!(set.labels[2].negative);
+        assert!(LabelSet::from_toml("templates = ['x']\n[[label]]\nname='a'", "f").is_err());
+        assert!(LabelSet::from_toml("labels = 3", "f").is_err());
+    }
+}
