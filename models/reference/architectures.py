@@ -14,7 +14,9 @@ from functools import partial
 import open_clip
 import timm
 import torch
-from open_clip.constants import INCEPTION_MEAN, INCEPTION_STD, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.constants import (
+    IMAGENET_MEAN, IMAGENET_STD, INCEPTION_MEAN, INCEPTION_STD, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD,
+)
 from open_clip.hf_model import HFTextEncoder
 from open_clip.timm_model import TimmModel
 from timm.models.fastvit import RepConditionalPosEnc, _create_fastvit
@@ -38,6 +40,7 @@ class Preprocessing:
     interpolation: str = "bicubic"
     mean: tuple[float, float, float] = OPENAI_DATASET_MEAN
     std: tuple[float, float, float] = OPENAI_DATASET_STD
+    resize_size: int | None = None  # the side to resize to before the crop, where it is not `size`
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Text:
     context_length: int
     pad_id: int
     attention_mask: bool = False  # the graph takes an attention mask and token types as well
+    dynamic: bool = False  # batch and length are symbolic, and texts are not padded
 
 
 @dataclass(frozen=True)
@@ -273,9 +277,10 @@ def _bert(mini: bool, vocabulary: int) -> Architecture:
 def _bertmask(mini: bool, vocabulary: int) -> Architecture:
     size, context_length = (32, 32) if mini else (224, 64)
     return Architecture(
-        "bertmask", "the same BERT with `input_ids`, `attention_mask` and `token_type_ids` as three graph inputs",
-        Preprocessing("imagenet", size, mean=open_clip.constants.IMAGENET_MEAN, std=open_clip.constants.IMAGENET_STD),
-        Text("bert", context_length, 0, attention_mask=True),
+        "bertmask", "the same BERT as Optimum exports it: three inputs, batch and length symbolic; ViT-S/32, symbolic batch",
+        Preprocessing("imagenet", size, interpolation="bilinear", mean=IMAGENET_MEAN, std=IMAGENET_STD,
+                      resize_size=size * 256 // 224),
+        Text("bert", context_length, 0, attention_mask=True, dynamic=True),
         _bert_model(mini, vocabulary, size, context_length), logit_scale=20.0,
     )
 

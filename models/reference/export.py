@@ -27,10 +27,13 @@ import tokenizer_files
 OPSET = 17
 
 
-def export(module: torch.nn.Module, inputs: dict[str, torch.Tensor], output: str, path: Path) -> None:
+def export(module: torch.nn.Module, inputs: dict[str, torch.Tensor], output: str, path: Path, dynamic: bool) -> None:
+    axes = {name: {0: "batch_size", 1: "sequence_length"} if value.dim() == 2 else {0: "batch_size"}
+            for name, value in inputs.items()}
     torch.onnx.export(
         module, tuple(inputs.values()), str(path), input_names=list(inputs), output_names=[output],
         opset_version=OPSET, do_constant_folding=True, dynamo=False,
+        dynamic_axes={**axes, output: {0: "batch_size"}} if dynamic else None,
     )
     onnx.checker.check_model(str(path))
 
@@ -52,6 +55,8 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def text_feeds(ids: np.ndarray, text: architectures.Text) -> list[dict[str, np.ndarray]]:
     feeds = []
     for row in ids:
+        if text.dynamic:
+            row = row[row != text.pad_id]
         feed = {"input_ids": row[None]}
         if text.attention_mask:
             feed["attention_mask"] = (row[None] != text.pad_id).astype(np.int64)
@@ -85,8 +90,10 @@ def export_one(name: str, out: Path, mini: bool, photo_folder: Path | None) -> d
     text_tower = architectures.text_tower(built)
     image_tower = architectures.image_tower(built)
 
-    export(image_tower, {"pixel_values": torch.from_numpy(image_inputs[:1])}, "image_embeds", out / "image.onnx")
-    export(text_tower, {k: torch.from_numpy(v) for k, v in feeds[0].items()}, "text_embeds", out / "text.onnx")
+    export(image_tower, {"pixel_values": torch.from_numpy(image_inputs[:1])}, "image_embeds",
+           out / "image.onnx", text.dynamic)
+    export(text_tower, {k: torch.from_numpy(v) for k, v in feeds[0].items()}, "text_embeds",
+           out / "text.onnx", text.dynamic)
     image_out = run(out / "image.onnx", [{"pixel_values": x[None]} for x in image_inputs])
     text_out = run(out / "text.onnx", feeds)
     with torch.no_grad():
@@ -105,8 +112,10 @@ def export_one(name: str, out: Path, mini: bool, photo_folder: Path | None) -> d
         "description": built.description,
         "image": {"size": size, "preset": built.preprocessing.preset, "resize_mode": built.preprocessing.resize_mode,
                   "interpolation": built.preprocessing.interpolation, "mean": list(built.preprocessing.mean),
-                  "std": list(built.preprocessing.std), "input": "pixel_values", "output": "image_embeds"},
+                  "std": list(built.preprocessing.std),
+                  "resize_size": built.preprocessing.resize_size or size, "input": "pixel_values", "output": "image_embeds"},
         "text": {"tokenizer": kind, "context_length": text.context_length, "pad_id": text.pad_id,
+                 "padding": "none" if text.dynamic else "max",
                  "inputs": list(feeds[0]), "output": "text_embeds"},
         "dimension": int(image_out.shape[1]), "logit_scale": built.logit_scale, "logit_bias": built.logit_bias,
         "texts": texts.CAPTIONS,

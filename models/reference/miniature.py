@@ -49,7 +49,8 @@ def write_miniature(name: str, out: Path) -> None:
         ids = np.load(work / "text_ids.npy")
         case = {"generator": GENERATOR, **case}
         case["photos"] = [f"photo{i}.png" for i in range(PHOTOS_KEPT)]
-        case["ids"] = ids.tolist()
+        pad_id, padded = case["text"]["pad_id"], case["text"]["padding"] == "max"
+        case["ids"] = [[token for token in row if padded or token != pad_id] for row in ids.tolist()]
         case["image_embeddings"] = rounded(np.load(work / "image.ref.npy")[:PHOTOS_KEPT])
         case["text_embeddings"] = rounded(np.load(work / "text.ref.npy"))
         out.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,8 @@ def prepare(picture: Image.Image, preprocessing) -> tuple[Image.Image, np.ndarra
     cfg = PreprocessCfg(size=preprocessing.size, mean=preprocessing.mean, std=preprocessing.std,
                         interpolation=preprocessing.interpolation, resize_mode=preprocessing.resize_mode)
     transform = image_transform_v2(cfg, is_train=False)
+    if preprocessing.resize_size is not None:  # torchvision's classifiers: resize to more, then crop
+        transform.transforms[0].size = preprocessing.resize_size
     small = picture.convert("RGB")
     for step in transform.transforms:
         result = step(small)
