@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::embedding::EmbeddingError;
+use crate::kernel::MachineError;
 
 /// Why an index could not be opened, changed, searched or copied.
 ///
@@ -277,6 +278,9 @@ pub enum IndexError {
         /// What is wrong with the line.
         rule: String,
     },
+    /// The vector instructions that were asked for cannot be used.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
     /// The Parquet writer failed.
     #[error("{path}: writing Parquet failed: {reason}")]
     Parquet {

@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::embedding::Embedding;
-use crate::index::Reader;
-use crate::index::dots;
 use crate::index::filter::CompiledFilter;
 use crate::index::format::{BLOCK, Column};
 use crate::index::scan::{Queries, on_threads};
 use crate::index::sketch::Sketch;
 use crate::index::top::{Candidate, Top};
+use crate::index::{IndexError, Reader};
+use crate::kernel::{Machine, hamming_rows};
 
 /// Most rows that go from the first pass to the second.
 const CANDIDATES: usize = 4096;
@@ -46,6 +46,20 @@ impl Nearest {
         }
     }
 
+    /// Shows the rows of a tile whose bit in `mask` is set.
+    fn show_tile(&mut self, distances: &[u32], first: u32, mask: u64) {
+        for (part, distances) in distances.chunks(16).enumerate() {
+            let limit = (self.threshold >> 32) as u32;
+            if distances.iter().fold(false, |any, &distance| any | (distance <= limit)) {
+                for (at, &distance) in (part * 16..).zip(distances) {
+                    if mask >> at & 1 == 1 {
+                        self.show(distance, first + at as u32);
+                    }
+                }
+            }
+        }
+    }
+
     /// Keeps the best.
     fn cut(&mut self) {
         if self.buffer.len() > self.limit {
@@ -67,38 +81,37 @@ impl Reader {
         &self,
         sketch: &Sketch,
         queries: &[Embedding],
-        small: &Queries,
         limit: usize,
         filter: &CompiledFilter<'_>,
         threads: usize,
-    ) -> Vec<Top> {
+    ) -> Result<Vec<Top>, IndexError> {
+        let machine = Machine::active()?;
         let wanted = (limit * FOR_EACH_RESULT).max(sketch.rows() as usize / ONE_OF);
         let bits: Vec<_> = queries.iter().map(|query| sketch.of(query.values())).collect();
-        // Rows after the sketch; those that share its last block are in both passes, and the
-        // first pass leaves them out.
+        // The rows after the sketch's last whole block are scanned.
         let covered = sketch.rows() / BLOCK as u32 * BLOCK as u32;
-        let nearest = self.nearest(sketch, &bits, covered, wanted, filter, threads);
-        let mut tops = self.scan(small, limit, covered, filter, threads);
+        let nearest = self.nearest(sketch, machine, &bits, covered, wanted, filter, threads);
         let stride = self.layout().stride();
-        for ((mut nearest, query), top) in
-            nearest.into_iter().zip(small.rows().chunks_exact(stride)).zip(&mut tops)
-        {
+        let mut tops = self.scan(&Queries::new(queries, stride)?, limit, covered, filter, threads);
+        for ((query, mut nearest), top) in queries.iter().zip(nearest).zip(&mut tops) {
+            let query = Queries::new(std::slice::from_ref(query), stride)?;
             nearest.cut();
             for &item in nearest.buffer.iter() {
                 let row = item as u32;
                 let start = self.layout().offset(Column::Vector, row) as usize;
                 let mut product = [0];
-                dots::dots(query, &self.rows.signed()[start..start + stride], stride, &mut product);
+                query.dots(&self.rows.signed()[start..start + stride], &mut product);
                 top.show(Candidate { score: product[0] as f32 * self.scale(row), row });
             }
         }
-        tops
+        Ok(tops)
     }
 
     fn nearest(
         &self,
         sketch: &Sketch,
-        queries: &[Vec<[u8; 8]>],
+        machine: Machine,
+        queries: &[Vec<u8>],
         covered: u32,
         wanted: usize,
         filter: &CompiledFilter<'_>,
@@ -119,7 +132,9 @@ impl Reader {
                     if mask != 0 {
                         let bits = sketch.bits(first, TILE as usize);
                         for (nearest, query) in nearest.iter_mut().zip(queries) {
-                            show_tile(nearest, query, bits, first, mask);
+                            let mut distances = [0u32; TILE as usize];
+                            hamming_rows(machine, query, bits, &mut distances);
+                            nearest.show_tile(&distances, first, mask);
                         }
                     }
                 }
@@ -128,22 +143,5 @@ impl Reader {
         on_threads(threads, work, |all, more| {
             all.iter_mut().zip(more).for_each(|(nearest, other)| nearest.merge(other));
         })
-    }
-}
-
-/// Shows the rows of a tile whose bit in `mask` is set.
-fn show_tile(nearest: &mut Nearest, query: &[[u8; 8]], bits: &[[u8; 8]], first: u32, mask: u64) {
-    let mut distances = [0u32; TILE as usize];
-    dots::distances(query, bits, &mut distances);
-    let limit = (nearest.threshold >> 32) as u32;
-    for (part, distances) in distances.chunks(16).enumerate() {
-        if distances.iter().fold(false, |any, &distance| any | (distance <= limit)) {
-            for (at, &distance) in distances.iter().enumerate() {
-                let at = part * 16 + at;
-                if mask >> at & 1 == 1 {
-                    nearest.show(distance, first + at as u32);
-                }
-            }
-        }
     }
 }

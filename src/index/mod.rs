@@ -5,9 +5,10 @@
 mod batch;
 mod compact;
 mod create;
-mod dots;
 mod error;
 mod fast;
+#[cfg(test)]
+mod faults;
 mod files;
 mod filter;
 mod format;

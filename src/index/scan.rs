@@ -3,15 +3,17 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::embedding::Embedding;
-use crate::index::dots::{self, QUERIES};
 use crate::index::filter::{CompiledFilter, Filter};
 use crate::index::format::{BLOCK, Column};
 use crate::index::quantise;
 use crate::index::top::{Candidate, MAX_RESULTS, Top};
 use crate::index::{IndexError, Reader};
+use crate::kernel::{DotQueries, Machine};
 
 /// Blocks that a thread takes at once: about 6 MB of rows of 384.
 const BLOCKS_AT_ONCE: u32 = 16;
+/// Most queries that are compared with a row while it is in the cache.
+const QUERIES: usize = 16;
 /// Rows that are decided on together.
 const TILE: usize = 64;
 /// An index smaller than this is scanned by one thread, as waking another takes longer.
@@ -45,14 +47,14 @@ pub struct Hit {
     pub similarity: f32,
 }
 
-/// Queries rounded to int8, at most [`QUERIES`] of them, laid out like rows.
+/// Queries rounded to int8, at most [`QUERIES`] of them.
 pub(crate) struct Queries {
-    rows: Vec<i8>,
+    kernel: DotQueries,
     scales: Vec<f32>,
 }
 
 impl Queries {
-    fn new(queries: &[Embedding], stride: usize) -> Result<Self, IndexError> {
+    pub fn new(queries: &[Embedding], stride: usize) -> Result<Self, IndexError> {
         let mut bytes = vec![0u8; queries.len() * stride];
         let mut scales = Vec::with_capacity(queries.len());
         for (row, (query, bytes)) in queries.iter().zip(bytes.chunks_exact_mut(stride)).enumerate()
@@ -61,7 +63,8 @@ impl Queries {
                 .map_err(|source| IndexError::BadVector { row, source })?;
             scales.push(scale);
         }
-        Ok(Self { rows: bytes.iter().map(|&b| b as i8).collect(), scales })
+        let rows: Vec<i8> = bytes.iter().map(|&b| b as i8).collect();
+        Ok(Self { kernel: DotQueries::new(Machine::active()?, &rows, stride), scales })
     }
 
     /// How many.
@@ -69,9 +72,9 @@ impl Queries {
         self.scales.len()
     }
 
-    /// All of them, one after the other.
-    pub fn rows(&self) -> &[i8] {
-        &self.rows
+    /// Dot products with rows: `out[row * self.len() + query]`.
+    pub fn dots(&self, rows: &[i8], out: &mut [i32]) {
+        self.kernel.dot_rows(rows, out);
     }
 }
 
@@ -116,7 +119,7 @@ impl Reader {
             let limit = if options.rescore { k + k.max(32) } else { k };
             let tops = match &self.sketch {
                 Some(sketch) if options.fast => {
-                    self.sketched(sketch, queries, &small, limit, &filter, options.threads)
+                    self.sketched(sketch, queries, limit, &filter, options.threads)?
                 }
                 _ => self.scan(&small, limit, 0, &filter, options.threads),
             };
@@ -220,10 +223,8 @@ impl Reader {
         let (scales, _) = self.rows.bytes()[start..start + length * 4].as_chunks::<4>();
         let mut products = [0; QUERIES * TILE];
         let products = &mut products[..queries.len() * length];
-        dots::dots(queries.rows(), rows, stride, products);
-        for (top, products) in tops.iter_mut().zip(products.chunks_exact(length)) {
-            top.show_run(first, products, scales);
-        }
+        queries.dots(rows, products);
+        Top::show_run(tops, first, products, scales);
     }
 }
 

@@ -96,21 +96,16 @@ impl Sketch {
         self.shape.rows
     }
 
-    /// Words of each row.
-    pub fn words(&self) -> usize {
-        self.shape.words()
-    }
-
     /// The bits of up to `count` rows from `first` on.
-    pub fn bits(&self, first: u32, count: usize) -> &[[u8; 8]] {
+    pub fn bits(&self, first: u32, count: usize) -> &[u8] {
         let width = self.shape.words() * 8;
         let start = self.shape.bits() + first as usize * width;
-        self.map.bytes()[start..start + count * width].as_chunks::<8>().0
+        &self.map.bytes()[start..start + count * width]
     }
 
     /// The bits of a vector.
-    pub fn of(&self, vector: &[f32]) -> Vec<[u8; 8]> {
-        bits_of(vector, &self.centre)
+    pub fn of(&self, vector: &[f32]) -> Vec<u8> {
+        bits_of(vector, &self.centre).collect()
     }
 
     /// The mapped file.
@@ -140,7 +135,7 @@ impl Sketch {
             for row in first..shape.rows.min(first + BLOCK as u32) {
                 let cells = reader.cell(Column::Vector, row);
                 quantise::restore(cells, reader.scale(row), &mut vector);
-                bits.extend(bits_of(&vector, &centre).into_iter().flatten());
+                bits.extend(bits_of(&vector, &centre));
             }
             bits
         });
@@ -188,12 +183,12 @@ impl Shape {
     }
 }
 
-fn bits_of(vector: &[f32], centre: &[f32]) -> Vec<[u8; 8]> {
-    let word = |(vector, centre): (&[f32], &[f32])| {
+/// One bit for each component, in whole words.
+fn bits_of(vector: &[f32], centre: &[f32]) -> impl Iterator<Item = u8> {
+    vector.chunks(64).zip(centre.chunks(64)).flat_map(|(vector, centre)| {
         let above = vector.iter().zip(centre).enumerate();
         above.fold(0u64, |word, (at, (x, mean))| word | u64::from(x > mean) << at).to_le_bytes()
-    };
-    vector.chunks(64).zip(centre.chunks(64)).map(word).collect()
+    })
 }
 
 /// The mean of each component over the rows that were not removed.

@@ -37,6 +37,7 @@ impl Ord for Candidate {
 pub(crate) struct Top {
     heap: Box<BinaryHeap<Candidate, Min, CAPACITY>>,
     limit: usize,
+    /// A score below this cannot enter.
     threshold: f32,
 }
 
@@ -45,11 +46,6 @@ impl Top {
     pub fn new(limit: usize) -> Self {
         let limit = limit.clamp(1, CAPACITY);
         Self { heap: Box::default(), limit, threshold: f32::NEG_INFINITY }
-    }
-
-    /// A score below this cannot enter.
-    pub fn threshold(&self) -> f32 {
-        self.threshold
     }
 
     /// Shows a candidate. One whose score is not a number never enters.
@@ -70,9 +66,36 @@ impl Top {
         }
     }
 
-    /// Shows the candidates `first`, `first + 1` … with integer scores `dots`, each times its
-    /// scale. Sixteen at a time are compared with the threshold before any is looked at.
-    pub fn show_run(&mut self, first: u32, dots: &[i32], scales: &[[u8; 4]]) {
+    /// Shows neighbouring rows to several queries at once: `dots` holds the integer scores of
+    /// the first row with each query, then those of the next row, and `scales` what the scores
+    /// of a row are multiplied by. Most rows enter nowhere, so the thresholds are compared
+    /// first, in a way that compiles to vector instructions.
+    pub fn show_run(tops: &mut [Top], first: u32, dots: &[i32], scales: &[[u8; 4]]) {
+        if let [top] = tops {
+            return top.show_column(first, dots, scales);
+        }
+        let mut thresholds = [f32::INFINITY; 16];
+        for (threshold, top) in thresholds.iter_mut().zip(&*tops) {
+            *threshold = top.threshold;
+        }
+        for ((row, dots), scale) in (first..).zip(dots.chunks_exact(tops.len())).zip(scales) {
+            let scale = f32::from_le_bytes(*scale);
+            let reaches = |(&dot, threshold): (&i32, &f32)| dot as f32 * scale >= *threshold;
+            if !dots.iter().zip(&thresholds).fold(false, |any, pair| any | reaches(pair)) {
+                continue;
+            }
+            for ((top, threshold), &dot) in tops.iter_mut().zip(&mut thresholds).zip(dots) {
+                let score = dot as f32 * scale;
+                if score >= *threshold {
+                    top.show(Candidate { score, row });
+                    *threshold = top.threshold;
+                }
+            }
+        }
+    }
+
+    /// Shows neighbouring rows to one query.
+    fn show_column(&mut self, first: u32, dots: &[i32], scales: &[[u8; 4]]) {
         let mut row = first;
         for (dots, scales) in dots.chunks(16).zip(scales.chunks(16)) {
             let mut scores = [f32::NEG_INFINITY; 16];
@@ -80,9 +103,9 @@ impl Top {
                 *score = dot as f32 * f32::from_le_bytes(*scale);
             }
             if scores.iter().fold(false, |any, &score| any | (score >= self.threshold)) {
-                for (at, &score) in scores[..dots.len()].iter().enumerate() {
+                for (row, &score) in (row..).zip(&scores[..dots.len()]) {
                     if score >= self.threshold {
-                        self.show(Candidate { score, row: row + at as u32 });
+                        self.show(Candidate { score, row });
                     }
                 }
             }
@@ -125,10 +148,24 @@ mod tests {
         for limit in [1, 10, 333, 2048] {
             // Shown in two halves, the later one first, and merged: the order must not matter.
             let (mut late, mut early) = (Top::new(limit), Top::new(limit));
-            late.show_run(2500, &dots[2500..], &scales[2500..]);
-            early.show_run(0, &dots[..2500], &scales[..2500]);
+            late.show_column(2500, &dots[2500..], &scales[2500..]);
+            early.show_column(0, &dots[..2500], &scales[..2500]);
             late.merge(&early);
             assert_eq!(late.into_sorted(), sorted[..limit]);
+        }
+    }
+
+    #[test]
+    fn several_queries_keep_what_each_would_alone() {
+        let dots: Vec<i32> = (0..3000).map(|i| i * 7919 % 1009).collect();
+        let scales: Vec<[u8; 4]> = (0..1000).map(|i| (1.0 + i as f32).to_le_bytes()).collect();
+        let mut together: Vec<Top> = (0..3).map(|_| Top::new(20)).collect();
+        Top::show_run(&mut together, 5, &dots, &scales);
+        for (query, top) in together.into_iter().enumerate() {
+            let alone: Vec<i32> = dots.iter().skip(query).step_by(3).copied().collect();
+            let mut expected = Top::new(20);
+            expected.show_column(5, &alone, &scales);
+            assert_eq!(top.into_sorted(), expected.into_sorted());
         }
     }
 
@@ -136,7 +173,7 @@ mod tests {
     fn scores_that_are_not_numbers_never_enter() {
         let mut top = Top::new(3);
         top.show(Candidate { score: f32::NAN, row: 0 });
-        top.show_run(1, &[1, 2], &[f32::NAN.to_le_bytes(), 1f32.to_le_bytes()]);
+        top.show_column(1, &[1, 2], &[f32::NAN.to_le_bytes(), 1f32.to_le_bytes()]);
         assert_eq!(top.into_sorted(), [Candidate { score: 2.0, row: 2 }]);
     }
 }
