@@ -1,7 +1,11 @@
 //! Attention of one head: `softmax(q · kᵀ · scale + mask) · v`, without the matrix of weights.
+//!
+//! Keys are transposed and values copied into scratch memory once; then a few queries at a time
+//! get their scores, weights and results while those are in the first-level cache.
 
-use super::activation::exp;
+use super::product::{MOST_ROWS, product};
 use super::simd::{Vector, entry_points};
+use super::softmax::exponentials;
 use super::{Machine, Matrix, MatrixMut, Scratch};
 
 /// Which keys a query may look at.
@@ -25,7 +29,8 @@ pub enum Mask<'a> {
 /// sequence, size]` tensor is a view of it. A query that sees no key gets zeros.
 ///
 /// The weights before normalisation have a relative error of at most 4e-7 plus that of the score,
-/// which is a sum of `size` products in single precision.
+/// which is a sum of `size` products in single precision. A hidden key keeps a weight of at
+/// most 2e-38.
 ///
 /// # Panics
 /// If dimensions disagree, or a head has no elements.
@@ -47,106 +52,100 @@ pub fn attention(
     if let Mask::Additive(mask) = &mask {
         assert_eq!((mask.rows(), mask.columns()), (q.rows(), k.rows()), "mask has the wrong shape");
     }
-    let numbers = scratch.numbers.reserve_f32(k.rows());
-    // SAFETY: the machine is available, the matrices agree, the scratch holds a row of scores.
-    unsafe { attention_on(machine, (&q, &k, &v), scale, &mask, &mut out, numbers) }
-}
-
-/// Replaces each row of `columns` values by its softmax.
-///
-/// A row of minus infinities becomes zeros.
-///
-/// # Panics
-/// If `x` is not a whole number of rows.
-pub fn softmax_rows(machine: Machine, x: &mut [f32], columns: usize) {
-    machine.assert_available();
-    assert!(columns > 0 && x.len().is_multiple_of(columns), "not a whole number of rows");
-    for row in x.chunks_exact_mut(columns) {
-        // SAFETY: the machine is available.
-        unsafe { softmax_on(machine, row) }
-    }
+    let lanes = machine.layout().lanes;
+    let padded = [k.rows().next_multiple_of(lanes), v.columns().next_multiple_of(lanes)];
+    let room = padded[0]
+        .checked_mul(q.columns() + MOST_ROWS)
+        .and_then(|keys| keys.checked_add(k.rows().checked_mul(padded[1])?))
+        .expect("attention head is too large");
+    let numbers = scratch.numbers.reserve_f32(room);
+    // SAFETY: the machine is available, the matrices agree, the scratch holds transposed keys,
+    // values and a few rows of scores, all padded to whole vectors.
+    unsafe { attention_on(machine, (&q, &k, &v), scale, &mask, &mut out, (numbers, padded)) }
 }
 
 entry_points! {
     /// One head of attention on a machine.
     fn attention_on(qkv: (&Matrix<'_, f32>, &Matrix<'_, f32>, &Matrix<'_, f32>), scale: f32,
-        mask: &Mask<'_>, out: &mut MatrixMut<'_, f32>, scores: &mut [f32]) = head;
-    /// Softmax of one row on a machine.
-    fn softmax_on(row: &mut [f32]) = softmax;
+        mask: &Mask<'_>, out: &mut MatrixMut<'_, f32>, scratch: (&mut [f32], [usize; 2])) = head;
 }
 
 /// # Safety
-/// Dimensions agree; `scores` has one element per key.
+/// Dimensions agree; the scratch memory has the size that [`attention`] gives it.
 #[inline(always)]
 unsafe fn head<V: Vector>(
     (q, k, v): (&Matrix<'_, f32>, &Matrix<'_, f32>, &Matrix<'_, f32>),
     scale: f32,
     mask: &Mask<'_>,
     out: &mut MatrixMut<'_, f32>,
-    scores: &mut [f32],
+    (numbers, [keys, values]): (&mut [f32], [usize; 2]),
 ) {
-    for i in 0..q.rows() {
-        let seen = match mask {
+    let size = q.columns();
+    let (transposed, rest) = numbers.split_at_mut(keys * size);
+    let (dense, scores) = rest.split_at_mut(k.rows() * values);
+    transpose_keys::<V>(k, transposed);
+    for (j, row) in dense.chunks_exact_mut(values.max(1)).enumerate() {
+        row[..v.columns()].copy_from_slice(v.row(j));
+        row[v.columns()..].fill(0.0);
+    }
+    let mut first = 0;
+    while first < q.rows() {
+        let rows = (q.rows() - first).min(MOST_ROWS);
+        let sees = |i: usize| match mask {
             Mask::Causal => (i + 1 + k.rows()).saturating_sub(q.rows()).min(k.rows()),
             _ => k.rows(),
         };
-        let query = q.row(i);
-        for (j, score) in scores[..seen].iter_mut().enumerate() {
-            let sum: f32 = query.iter().zip(k.row(j)).map(|(a, b)| a * b).sum();
-            *score = sum * scale;
-        }
-        if let Mask::Additive(mask) = mask {
-            for (score, add) in scores.iter_mut().zip(mask.row(i)) {
-                *score += add;
+        // The last of these queries sees the most keys.
+        let most = sees(first + rows - 1);
+        // SAFETY: the buffers hold whole panels and rows; see `attention`.
+        unsafe {
+            let mut factors = [scale; MOST_ROWS];
+            let queries = (q.as_ptr().add(first * q.stride()), q.stride());
+            for panel in (0..most).step_by(V::PRODUCT_VECTORS * V::LANES) {
+                let width = (keys - panel).min(V::PRODUCT_VECTORS * V::LANES);
+                let panel_keys = (transposed.as_ptr().add(panel * size), width);
+                let to = (scores.as_mut_ptr().add(panel), keys);
+                product::<V>(queries, panel_keys, size, (rows, width), &factors, to);
+            }
+            for (r, factor) in factors[..rows].iter_mut().enumerate() {
+                let seen = sees(first + r);
+                let row = &mut scores[r * keys..][..most];
+                row[seen..].fill(0.0);
+                let add = match mask {
+                    Mask::Additive(mask) => mask.row(first + r).as_ptr(),
+                    _ => std::ptr::null(),
+                };
+                let total = exponentials::<V>(row.as_mut_ptr(), seen, add);
+                *factor = if total > 0.0 { 1.0 / total } else { 0.0 };
+            }
+            let weights = (scores.as_ptr(), keys);
+            for column in (0..v.columns()).step_by(V::PRODUCT_VECTORS * V::LANES) {
+                let width = (v.columns() - column).min(V::PRODUCT_VECTORS * V::LANES);
+                let panel = (dense.as_ptr().add(column), values);
+                let to = (out.as_mut_ptr().add(first * out.stride() + column), out.stride());
+                product::<V>(weights, panel, most, (rows, width), &factors, to);
             }
         }
-        // SAFETY: the machine's instructions are enabled.
-        unsafe { softmax::<V>(&mut scores[..seen]) };
-        let result = out.row(i);
-        result.fill(0.0);
-        for (j, &weight) in scores[..seen].iter().enumerate() {
-            for (result, value) in result.iter_mut().zip(v.row(j)) {
-                *result = weight.mul_add(*value, *result);
-            }
-        }
+        first += rows;
     }
 }
 
-/// # Safety
-/// The machine's instructions are enabled.
+/// Writes panels of keys, in each of which the keys' first elements come first, then the second
+/// ones, and so on; the last panel is padded with zeros to whole vectors.
 #[inline(always)]
-unsafe fn softmax<V: Vector>(row: &mut [f32]) {
-    let largest = row.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
-    if largest == f32::NEG_INFINITY {
-        row.fill(0.0);
-        return;
-    }
-    let (p, n) = (row.as_mut_ptr(), row.len());
-    // SAFETY: every access stays below the row's length.
-    unsafe {
-        let largest = V::splat(largest);
-        let mut total = 0.0;
-        let mut sums = V::splat(0.0);
-        let mut i = 0;
-        while i < n {
-            let count = (n - i).min(V::LANES);
-            let e = exp::<V>(V::sub(V::load_part(p.add(i), count), largest));
-            V::store_part(p.add(i), e, count);
-            if count == V::LANES {
-                sums = V::add(sums, e);
-            } else {
-                for j in 0..count {
-                    total += *p.add(i + j);
+fn transpose_keys<V: Vector>(k: &Matrix<'_, f32>, transposed: &mut [f32]) {
+    let (size, keys) = (k.columns(), k.rows().next_multiple_of(V::LANES));
+    for first in (0..keys).step_by(V::PRODUCT_VECTORS * V::LANES) {
+        let width = (keys - first).min(V::PRODUCT_VECTORS * V::LANES);
+        let panel = &mut transposed[first * size..][..width * size];
+        for j in 0..width {
+            if first + j < k.rows() {
+                for (line, &value) in panel.chunks_exact_mut(width).zip(k.row(first + j)) {
+                    line[j] = value;
                 }
+            } else {
+                panel.chunks_exact_mut(width).for_each(|line| line[j] = 0.0);
             }
-            i += count;
-        }
-        let inverse = V::splat(1.0 / (total + V::sum(sums)));
-        let mut i = 0;
-        while i < n {
-            let count = (n - i).min(V::LANES);
-            V::store_part(p.add(i), V::mul(V::load_part(p.add(i), count), inverse), count);
-            i += count;
         }
     }
 }

@@ -173,7 +173,10 @@ impl Convolution {
         let unit = self.window.kernel == [1, 1] && self.window.stride == [1, 1];
         unit.then(|| {
             let row = input.width * input.channels;
-            let start = rows.start.saturating_sub(input.first_row) * row;
+            if rows.is_empty() {
+                return &input.data[..0];
+            }
+            let start = (rows.start - input.first_row) * row;
             &input.data[start..start + rows.len() * row]
         })
     }

@@ -1,6 +1,14 @@
 //! Scans of the flat index: 8-bit dot products and Hamming distances against many rows.
 
 use super::Machine;
+use super::scratch::AlignedBytes;
+use super::simd::{Dot, entry_points};
+
+/// The largest dimension of a vector.
+const MOST_DIMENSIONS: usize = 65_536;
+
+/// Queries that rows are multiplied with at a time.
+const TOGETHER: usize = 4;
 
 /// Queries of 8-bit vectors, prepared for scans.
 #[derive(Debug, Clone)]
@@ -8,20 +16,42 @@ pub struct DotQueries {
     machine: Machine,
     dimension: usize,
     count: usize,
-    values: Vec<i8>,
+    /// Bytes from query to query: the dimension in whole vectors.
+    stride: usize,
+    values: AlignedBytes,
+    /// What a query's accumulator starts from, since rows are multiplied as unsigned bytes.
+    starts: Vec<i32>,
 }
 
 impl DotQueries {
     /// Prepares `queries`, one after another, of `dimension` values each.
     ///
+    /// Values of -128 are allowed, but scans are slow if there is one.
+    ///
     /// # Panics
-    /// If the dimension is 0 or over 65 536, or there is not a whole number of queries.
+    /// If the dimension is 0 or over 65 536, there is not a whole number of queries, or this
+    /// processor does not have the machine.
     pub fn new(machine: Machine, queries: &[i8], dimension: usize) -> Self {
         machine.assert_available();
-        assert!((1..=65_536).contains(&dimension), "dimension out of range");
+        assert!((1..=MOST_DIMENSIONS).contains(&dimension), "dimension out of range");
         assert!(queries.len().is_multiple_of(dimension), "not a whole number of queries");
+        // Only the reference multiplies any two bytes exactly.
+        let machine = if queries.contains(&i8::MIN) { Machine::Scalar } else { machine };
+        let layout = machine.layout();
         let count = queries.len() / dimension;
-        Self { machine, dimension, count, values: queries.to_vec() }
+        let stride = dimension.next_multiple_of(4 * layout.lanes);
+        let mut values = AlignedBytes::zeroed(stride * count.next_multiple_of(TOGETHER));
+        let rows = queries.chunks_exact(dimension);
+        for (to, from) in values.as_mut_slice().chunks_exact_mut(stride).zip(rows.clone()) {
+            for (to, &from) in to.iter_mut().zip(from) {
+                *to = from as u8;
+            }
+        }
+        let mut starts: Vec<i32> = rows
+            .map(|row| (layout.offset - 128) * row.iter().map(|&q| i32::from(q)).sum::<i32>())
+            .collect();
+        starts.resize(count.next_multiple_of(TOGETHER), 0);
+        Self { machine, dimension, count, stride, values, starts }
     }
 
     /// Number of queries.
@@ -36,20 +66,17 @@ impl DotQueries {
 
     /// The exact dot products of all queries with all rows: `out[row · count + query]`.
     ///
+    /// Rows may hold any bytes, at any alignment.
+    ///
     /// # Panics
     /// If `rows` is not a whole number of rows, or `out` has the wrong length.
     pub fn dot_rows(&self, rows: &[i8], out: &mut [i32]) {
         assert!(rows.len().is_multiple_of(self.dimension), "not a whole number of rows");
         let products = (rows.len() / self.dimension).checked_mul(self.count);
         assert_eq!(Some(out.len()), products, "output has the wrong length");
-        if self.count == 0 {
-            return;
-        }
-        let rows = rows.chunks_exact(self.dimension);
-        for (row, out) in rows.zip(out.chunks_exact_mut(self.count)) {
-            for (query, out) in self.values.chunks_exact(self.dimension).zip(out) {
-                *out = row.iter().zip(query).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum();
-            }
+        if self.count > 0 {
+            // SAFETY: the machine was available when this was made; lengths were checked.
+            unsafe { dot_on(self.machine, self, rows, out) }
         }
     }
 }
@@ -62,7 +89,97 @@ pub fn hamming_rows(machine: Machine, query: &[u8], rows: &[u8], out: &mut [u32]
     machine.assert_available();
     assert!(!query.is_empty() && rows.len().is_multiple_of(query.len()), "not whole rows");
     assert_eq!(out.len(), rows.len() / query.len(), "output has the wrong length");
+    // SAFETY: the machine is available.
+    unsafe { hamming_on(machine, query, rows, out) }
+}
+
+entry_points! {
+    /// [`DotQueries::dot_rows`] on a machine.
+    fn dot_on(queries: &DotQueries, rows: &[i8], out: &mut [i32]) = dot_all;
+    /// [`hamming_rows`] on a machine.
+    fn hamming_on(query: &[u8], rows: &[u8], out: &mut [u32]) = hamming;
+}
+
+/// Row by row, a few queries at a time; the row stays in the first-level cache for the next ones.
+///
+/// # Safety
+/// The machine's instructions are enabled; lengths agree as [`DotQueries::dot_rows`] checks.
+#[inline(always)]
+unsafe fn dot_all<V: Dot>(queries: &DotQueries, rows: &[i8], out: &mut [i32]) {
+    let count = queries.count;
+    let rows = rows.chunks_exact(queries.dimension);
+    // SAFETY: `first` counts queries that exist, padded to whole groups.
+    unsafe {
+        if count == 1 {
+            for (row, out) in rows.zip(out) {
+                *out = dot_row::<V, 1>(queries, row, 0)[0];
+            }
+            return;
+        }
+        for (row, out) in rows.zip(out.chunks_exact_mut(count)) {
+            for (group, out) in out.chunks_mut(TOGETHER).enumerate() {
+                let sums = dot_row::<V, TOGETHER>(queries, row, group * TOGETHER);
+                out.copy_from_slice(&sums[..out.len()]);
+            }
+        }
+    }
+}
+
+/// The products of one row with queries `first..first + Q`.
+///
+/// # Safety
+/// The queries exist; the row has their dimension.
+#[inline(always)]
+unsafe fn dot_row<V: Dot, const Q: usize>(
+    queries: &DotQueries,
+    row: &[i8],
+    first: usize,
+) -> [i32; Q] {
+    // SAFETY: rows are read up to their dimension, queries up to their padded length.
+    unsafe {
+        let step = 4 * V::LANES;
+        let values = queries.values.as_slice().as_ptr().cast::<i8>().add(first * queries.stride);
+        let whole = row.len() - row.len() % step;
+        let mut sums = [V::splat_i(0); Q];
+        for i in (0..whole).step_by(step) {
+            let a = V::load_signed(row.as_ptr().add(i));
+            for (q, sum) in sums.iter_mut().enumerate() {
+                let w = V::load_weights(values.add(q * queries.stride + i));
+                *sum = V::dot(*sum, a, w);
+            }
+        }
+        if whole < row.len() {
+            // Beyond the row's end the queries are zero.
+            let a = V::load_signed_part(row.as_ptr().add(whole), row.len() - whole);
+            for (q, sum) in sums.iter_mut().enumerate() {
+                let w = V::load_weights(values.add(q * queries.stride + whole));
+                *sum = V::dot(*sum, a, w);
+            }
+        }
+        let mut totals = [0; Q];
+        for (q, total) in totals.iter_mut().enumerate() {
+            *total = V::sum_i(sums[q]).wrapping_add(queries.starts[first + q]);
+        }
+        totals
+    }
+}
+
+/// Eight bytes at a time, counted by the processor's own instruction where it has one.
+///
+/// # Safety
+/// The machine's instructions are enabled. `V` only names them.
+#[inline(always)]
+unsafe fn hamming<V: Dot>(query: &[u8], rows: &[u8], out: &mut [u32]) {
+    let (whole, rest) = query.as_chunks::<8>();
     for (row, out) in rows.chunks_exact(query.len()).zip(out) {
-        *out = row.iter().zip(query).map(|(a, b)| (a ^ b).count_ones()).sum();
+        let (row_whole, row_rest) = row.as_chunks::<8>();
+        let mut sum = 0;
+        for (a, b) in whole.iter().zip(row_whole) {
+            sum += (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)).count_ones();
+        }
+        for (a, b) in rest.iter().zip(row_rest) {
+            sum += (a ^ b).count_ones();
+        }
+        *out = sum;
     }
 }

@@ -130,7 +130,7 @@ fn block_rows(rows: Rows, weights: &PackedWeights) -> usize {
     let budget = if weights_bytes <= 32 << 10 { 16 << 10 } else { 128 << 10 };
     let most = (budget / rows.stride).max(32);
     let blocks = rows.count.div_ceil(most).max(1);
-    rows.count.div_ceil(blocks).next_multiple_of(weights.layout.tile_rows[3].max(1))
+    rows.count.div_ceil(blocks).max(1).next_multiple_of(weights.layout.tile_rows[3].max(1))
 }
 
 /// Calls `$body::<V, R, N>` with constants for `$vectors` and at most `$rows` rows, and gives the

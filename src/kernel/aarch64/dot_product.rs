@@ -4,7 +4,7 @@
 
 use super::multiply_long::to_signed;
 use super::{DotProduct, Lanes, interleave_rows, load_bytes_part};
-use crate::kernel::simd::{Dot, Vector};
+use crate::kernel::simd::Dot;
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -70,8 +70,13 @@ impl Dot for Lanes<DotProduct> {
         unsafe { vld1q_s8(p) }
     }
     #[inline(always)]
+    unsafe fn load_signed(p: *const i8) -> int8x16_t {
+        // SAFETY: the caller promises 16 readable bytes. They are `s + 128 - OFFSET` as they lie.
+        unsafe { vld1q_s8(p) }
+    }
+    #[inline(always)]
     unsafe fn load_signed_part(p: *const i8, count: usize) -> int8x16_t {
-        // SAFETY: the caller promises `count` readable bytes. They are `s + 128 - OFFSET` as they lie.
+        // SAFETY: the caller promises `count` readable bytes.
         unsafe { load_bytes_part(p, count) }
     }
     #[inline(always)]
@@ -84,15 +89,6 @@ impl Dot for Lanes<DotProduct> {
     unsafe fn interleave(rows: [*const u8; 4]) -> [int8x16_t; 4] {
         // SAFETY: the caller promises 16 readable bytes a row.
         unsafe { interleave_rows(rows).map(|v| to_signed(v)) }
-    }
-    #[inline(always)]
-    fn interleaved_channel(vector: usize, lane: usize) -> usize {
-        vector * 4 + lane
-    }
-    #[inline(always)]
-    unsafe fn store_interleaved(p: *mut u8, v: [int32x4_t; 4]) {
-        // SAFETY: the caller promises 16 writable bytes.
-        unsafe { Self::store_u8_four(p, v) }
     }
 
     #[inline(always)]

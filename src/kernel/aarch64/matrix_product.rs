@@ -3,7 +3,7 @@
 //! The intrinsics are not in stable Rust yet; the instructions are.
 
 use super::{Lanes, MatrixProduct, interleave_rows, load_bytes_part};
-use crate::kernel::simd::{Dot, Vector};
+use crate::kernel::simd::Dot;
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -81,6 +81,11 @@ impl Dot for Lanes<MatrixProduct> {
         unsafe { vld1q_s8(p) }
     }
     #[inline(always)]
+    unsafe fn load_signed(p: *const i8) -> uint8x16_t {
+        // SAFETY: the caller promises 16 readable bytes.
+        unsafe { veorq_u8(vreinterpretq_u8_s8(vld1q_s8(p)), vdupq_n_u8(0x80)) }
+    }
+    #[inline(always)]
     unsafe fn load_signed_part(p: *const i8, count: usize) -> uint8x16_t {
         // SAFETY: the caller promises `count` readable bytes.
         unsafe {
@@ -98,15 +103,6 @@ impl Dot for Lanes<MatrixProduct> {
     unsafe fn interleave(rows: [*const u8; 4]) -> [uint8x16_t; 4] {
         // SAFETY: the caller promises 16 readable bytes a row.
         unsafe { interleave_rows(rows) }
-    }
-    #[inline(always)]
-    fn interleaved_channel(vector: usize, lane: usize) -> usize {
-        vector * 4 + lane
-    }
-    #[inline(always)]
-    unsafe fn store_interleaved(p: *mut u8, v: [int32x4_t; 4]) {
-        // SAFETY: the caller promises 16 writable bytes.
-        unsafe { Self::store_u8_four(p, v) }
     }
 
     #[inline(always)]

@@ -10,6 +10,7 @@ use std::arch::aarch64::*;
 
 impl<P: Copy> Vector for Lanes<P> {
     const LANES: usize = 4;
+    const PRODUCT_VECTORS: usize = 4;
     type F = float32x4_t;
     type I = int32x4_t;
 
@@ -159,6 +160,11 @@ impl<P: Copy> Vector for Lanes<P> {
     unsafe fn sum_i(a: int32x4_t) -> i32 {
         // SAFETY: NEON is always there.
         unsafe { vaddvq_s32(a) }
+    }
+    #[inline(always)]
+    unsafe fn bits_to_int(a: float32x4_t) -> int32x4_t {
+        // SAFETY: NEON is always there.
+        unsafe { vreinterpretq_s32_f32(a) }
     }
     #[inline(always)]
     unsafe fn to_float(a: int32x4_t) -> float32x4_t {

@@ -19,6 +19,8 @@ pub(crate) use scalar::Scalar;
 pub(crate) trait Vector: Copy {
     /// 32-bit lanes in a vector; at most 16.
     const LANES: usize;
+    /// Vectors of columns in a tile of a float matrix product, by the number of registers.
+    const PRODUCT_VECTORS: usize;
     /// A vector of floats.
     type F: Copy;
     /// A vector of 32-bit integers.
@@ -73,6 +75,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn mul_i(a: Self::I, b: Self::I) -> Self::I;
     /// Sum of the lanes, wrapping.
     unsafe fn sum_i(a: Self::I) -> i32;
+    /// The bits of floats, taken as integers.
+    unsafe fn bits_to_int(a: Self::F) -> Self::I;
     /// To float, ties to even.
     unsafe fn to_float(a: Self::I) -> Self::F;
     /// To integer, ties to even; unspecified outside the range of i32.
@@ -121,25 +125,24 @@ pub(crate) trait Dot: Vector {
     unsafe fn broadcast_group(p: *const u8) -> Self::Activations;
     /// Loads `4 * LANES` weights.
     unsafe fn load_weights(p: *const i8) -> Self::Weights;
+    /// Loads `4 * LANES` signed bytes `s` as the activations `s + 128`.
+    unsafe fn load_signed(p: *const i8) -> Self::Activations;
     /// Loads `count <= 4 * LANES` signed bytes `s`, the rest zero, as the activations `s + 128`.
     unsafe fn load_signed_part(p: *const i8, count: usize) -> Self::Activations;
     /// `accumulator + Σ (activation - OFFSET) · weight` over the four of each lane.
     unsafe fn dot(accumulator: Self::I, a: Self::Activations, w: Self::Weights) -> Self::I;
 
     /// Loads `4 * LANES` bytes from each of four rows and interleaves them: lane `l` of vector
-    /// `v` holds the four rows' bytes of channel [`Dot::interleaved_channel`]`(v, l)`.
+    /// `v` holds the four rows' bytes number `v * LANES + l`.
     unsafe fn interleave(rows: [*const u8; 4]) -> [Self::Activations; 4];
     /// [`Dot::interleave`] of `count <= 4 * LANES` bytes a row; other lanes hold anything.
     #[inline(always)]
     unsafe fn interleave_part(rows: [*const u8; 4], count: usize) -> [Self::Activations; 4] {
         // SAFETY: the caller promises `count` readable bytes a row; copies have room for all.
         unsafe {
-            if count >= 4 * Self::LANES {
-                return Self::interleave(rows);
-            }
             let mut copies = [[0u8; 64]; 4];
             for (copy, row) in copies.iter_mut().zip(rows) {
-                std::ptr::copy_nonoverlapping(row, copy.as_mut_ptr(), count);
+                std::ptr::copy_nonoverlapping(row, copy.as_mut_ptr(), count.min(64));
             }
             Self::interleave([
                 copies[0].as_ptr(),
@@ -147,24 +150,6 @@ pub(crate) trait Dot: Vector {
                 copies[2].as_ptr(),
                 copies[3].as_ptr(),
             ])
-        }
-    }
-    /// The channel that [`Dot::interleave`] puts in a lane.
-    fn interleaved_channel(vector: usize, lane: usize) -> usize;
-    /// Stores four vectors in the order of [`Dot::interleave`] as `4 * LANES` bytes in channel
-    /// order, saturated to 0..=255.
-    unsafe fn store_interleaved(p: *mut u8, v: [Self::I; 4]);
-    /// [`Dot::store_interleaved`] of the first `count <= 4 * LANES` channels.
-    #[inline(always)]
-    unsafe fn store_interleaved_part(p: *mut u8, v: [Self::I; 4], count: usize) {
-        // SAFETY: the caller promises `count` writable bytes; the copy has room for all.
-        unsafe {
-            if count >= 4 * Self::LANES {
-                return Self::store_interleaved(p, v);
-            }
-            let mut copy = [0u8; 64];
-            Self::store_interleaved(copy.as_mut_ptr(), v);
-            std::ptr::copy_nonoverlapping(copy.as_ptr(), p, count);
         }
     }
 

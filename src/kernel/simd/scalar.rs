@@ -29,6 +29,7 @@ fn zip<T: Copy + Default>(a: [T; N], b: [T; N], f: impl Fn(T, T) -> T) -> [T; N]
 
 impl Vector for Scalar {
     const LANES: usize = N;
+    const PRODUCT_VECTORS: usize = 2;
     type F = [f32; N];
     type I = [i32; N];
 
@@ -141,6 +142,10 @@ impl Vector for Scalar {
         a.into_iter().fold(0, i32::wrapping_add)
     }
     #[inline(always)]
+    unsafe fn bits_to_int(a: [f32; N]) -> [i32; N] {
+        map(a, |a| a.to_bits() as i32)
+    }
+    #[inline(always)]
     unsafe fn to_float(a: [i32; N]) -> [f32; N] {
         map(a, |a| a as f32)
     }
@@ -192,6 +197,11 @@ impl Dot for Scalar {
         unsafe { p.cast::<[[i8; 4]; N]>().read_unaligned() }
     }
     #[inline(always)]
+    unsafe fn load_signed(p: *const i8) -> [[u8; 4]; N] {
+        // SAFETY: as the caller promises.
+        unsafe { Self::load_signed_part(p, 4 * N) }
+    }
+    #[inline(always)]
     unsafe fn load_signed_part(p: *const i8, count: usize) -> [[u8; 4]; N] {
         let mut bytes = [0i8; 4 * N];
         // SAFETY: the caller promises `count <= 4 * N` readable bytes.
@@ -222,14 +232,5 @@ impl Dot for Scalar {
             }
         }
         out
-    }
-    #[inline(always)]
-    fn interleaved_channel(vector: usize, lane: usize) -> usize {
-        vector * N + lane
-    }
-    #[inline(always)]
-    unsafe fn store_interleaved(p: *mut u8, v: [[i32; N]; 4]) {
-        // SAFETY: the caller promises 4 * N writable bytes.
-        unsafe { Self::store_u8_four(p, v) }
     }
 }

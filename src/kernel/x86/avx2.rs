@@ -40,15 +40,18 @@ unsafe fn pack_one(v: __m256i) -> u64 {
     }
 }
 
-/// Bytes of four rows side by side, within 128-bit parts.
+/// Bytes of four rows side by side.
 #[inline(always)]
-unsafe fn interleave(rows: [*const u8; 4]) -> [__m256i; 4] {
+unsafe fn interleave(r: [__m256i; 4]) -> [__m256i; 4] {
     unsafe {
+        // Unpacking works within 128-bit parts, so the dwords are put in their order first:
+        // dword `i` of part `l` comes from dword `2 i + l`.
+        let order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
         let r = [
-            _mm256_loadu_si256(rows[0].cast()),
-            _mm256_loadu_si256(rows[1].cast()),
-            _mm256_loadu_si256(rows[2].cast()),
-            _mm256_loadu_si256(rows[3].cast()),
+            _mm256_permutevar8x32_epi32(r[0], order),
+            _mm256_permutevar8x32_epi32(r[1], order),
+            _mm256_permutevar8x32_epi32(r[2], order),
+            _mm256_permutevar8x32_epi32(r[3], order),
         ];
         let (a, b) = (_mm256_unpacklo_epi8(r[0], r[1]), _mm256_unpackhi_epi8(r[0], r[1]));
         let (c, d) = (_mm256_unpacklo_epi8(r[2], r[3]), _mm256_unpackhi_epi8(r[2], r[3]));
@@ -61,16 +64,40 @@ unsafe fn interleave(rows: [*const u8; 4]) -> [__m256i; 4] {
     }
 }
 
-/// Up to 32 bytes, the rest zero.
+/// `count <= 32` bytes of each of four rows.
+#[inline(always)]
+unsafe fn load_rows(rows: [*const u8; 4], count: usize) -> [__m256i; 4] {
+    unsafe {
+        [
+            load_bytes(rows[0], count),
+            load_bytes(rows[1], count),
+            load_bytes(rows[2], count),
+            load_bytes(rows[3], count),
+        ]
+    }
+}
+
+/// `count <= 32` bytes, the rest zero; quick for multiples of eight.
 #[inline(always)]
 unsafe fn load_bytes(p: *const u8, count: usize) -> __m256i {
     unsafe {
-        if count >= 32 {
-            return _mm256_loadu_si256(p.cast());
+        match count {
+            32 => _mm256_loadu_si256(p.cast()),
+            24 => {
+                let high = _mm_loadl_epi64(p.add(16).cast());
+                _mm256_inserti128_si256::<1>(
+                    _mm256_castsi128_si256(_mm_loadu_si128(p.cast())),
+                    high,
+                )
+            }
+            16 => _mm256_zextsi128_si256(_mm_loadu_si128(p.cast())),
+            8 => _mm256_zextsi128_si256(_mm_loadl_epi64(p.cast())),
+            _ => {
+                let mut copy = [0u8; 32];
+                std::ptr::copy_nonoverlapping(p, copy.as_mut_ptr(), count.min(32));
+                _mm256_loadu_si256(copy.as_ptr().cast())
+            }
         }
-        let mut copy = [0u8; 32];
-        std::ptr::copy_nonoverlapping(p, copy.as_mut_ptr(), count);
-        _mm256_loadu_si256(copy.as_ptr().cast())
     }
 }
 
@@ -82,6 +109,7 @@ macro_rules! vector {
     ($machine:ident) => {
         impl Vector for $machine {
             const LANES: usize = 8;
+            const PRODUCT_VECTORS: usize = 2;
             type F = __m256;
             type I = __m256i;
 
@@ -202,6 +230,10 @@ macro_rules! vector {
                 }
             }
             #[inline(always)]
+            unsafe fn bits_to_int(a: __m256) -> __m256i {
+                unsafe { _mm256_castps_si256(a) }
+            }
+            #[inline(always)]
             unsafe fn to_float(a: __m256i) -> __m256 {
                 unsafe { _mm256_cvtepi32_ps(a) }
             }
@@ -270,6 +302,10 @@ impl Dot for Avx2 {
         unsafe { _mm256_loadu_si256(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn load_signed(p: *const i8) -> (__m256i, __m256i) {
+        unsafe { Self::load_signed_part(p, 32) }
+    }
+    #[inline(always)]
     unsafe fn load_signed_part(p: *const i8, count: usize) -> (__m256i, __m256i) {
         unsafe {
             let v = load_bytes(p.cast(), count);
@@ -286,17 +322,19 @@ impl Dot for Avx2 {
     #[inline(always)]
     unsafe fn interleave(rows: [*const u8; 4]) -> [(__m256i, __m256i); 4] {
         unsafe {
-            let v = interleave(rows);
+            let v = interleave(load_rows(rows, 32));
             [shifted(v[0]), shifted(v[1]), shifted(v[2]), shifted(v[3])]
         }
     }
     #[inline(always)]
-    fn interleaved_channel(vector: usize, lane: usize) -> usize {
-        lane / 4 * 16 + vector * 4 + lane % 4
-    }
-    #[inline(always)]
-    unsafe fn store_interleaved(p: *mut u8, v: [__m256i; 4]) {
-        unsafe { _mm256_storeu_si256(p.cast(), pack(v)) }
+    unsafe fn interleave_part(
+        rows: [*const u8; 4],
+        count: usize,
+    ) -> [(__m256i, __m256i); 4] {
+        unsafe {
+            let v = interleave(load_rows(rows, count));
+            [shifted(v[0]), shifted(v[1]), shifted(v[2]), shifted(v[3])]
+        }
     }
 }
 
@@ -326,6 +364,10 @@ impl Dot for AvxVnni {
         unsafe { _mm256_loadu_si256(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn load_signed(p: *const i8) -> __m256i {
+        unsafe { Self::load_signed_part(p, 32) }
+    }
+    #[inline(always)]
     unsafe fn load_signed_part(p: *const i8, count: usize) -> __m256i {
         unsafe { _mm256_xor_si256(load_bytes(p.cast(), count), _mm256_set1_epi8(i8::MIN)) }
     }
@@ -335,14 +377,10 @@ impl Dot for AvxVnni {
     }
     #[inline(always)]
     unsafe fn interleave(rows: [*const u8; 4]) -> [__m256i; 4] {
-        unsafe { interleave(rows) }
+        unsafe { interleave(load_rows(rows, 32)) }
     }
     #[inline(always)]
-    fn interleaved_channel(vector: usize, lane: usize) -> usize {
-        lane / 4 * 16 + vector * 4 + lane % 4
-    }
-    #[inline(always)]
-    unsafe fn store_interleaved(p: *mut u8, v: [__m256i; 4]) {
-        unsafe { _mm256_storeu_si256(p.cast(), pack(v)) }
+    unsafe fn interleave_part(rows: [*const u8; 4], count: usize) -> [__m256i; 4] {
+        unsafe { interleave(load_rows(rows, count)) }
     }
 }

@@ -24,6 +24,7 @@ fn bytes(count: usize) -> __mmask64 {
 // features this machine is chosen for; pointers are good for what the trait says is accessed.
 impl Vector for Avx512 {
     const LANES: usize = 16;
+    const PRODUCT_VECTORS: usize = 4;
     type F = __m512;
     type I = __m512i;
 
@@ -124,6 +125,10 @@ impl Vector for Avx512 {
         unsafe { _mm512_reduce_add_epi32(a) }
     }
     #[inline(always)]
+    unsafe fn bits_to_int(a: __m512) -> __m512i {
+        unsafe { _mm512_castps_si512(a) }
+    }
+    #[inline(always)]
     unsafe fn to_float(a: __m512i) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(a) }
     }
@@ -157,8 +162,7 @@ impl Vector for Avx512 {
     unsafe fn store_u8_four(p: *mut u8, v: [__m512i; 4]) {
         unsafe {
             // Packing works within 128-bit parts: vector `i`, part `l` ends at dword `4 l + i`.
-            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-            _mm512_storeu_si512(p.cast(), _mm512_permutexvar_epi32(order, pack(v)));
+            _mm512_storeu_si512(p.cast(), _mm512_permutexvar_epi32(transposed(), pack(v)));
         }
     }
 }
@@ -188,6 +192,10 @@ impl Dot for Avx512 {
     #[inline(always)]
     unsafe fn load_weights(p: *const i8) -> __m512i {
         unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_signed(p: *const i8) -> __m512i {
+        unsafe { _mm512_xor_si512(_mm512_loadu_si512(p.cast()), _mm512_set1_epi8(i8::MIN)) }
     }
     #[inline(always)]
     unsafe fn load_signed_part(p: *const i8, count: usize) -> __m512i {
@@ -223,24 +231,26 @@ impl Dot for Avx512 {
             ])
         }
     }
-    #[inline(always)]
-    fn interleaved_channel(vector: usize, lane: usize) -> usize {
-        lane / 4 * 16 + vector * 4 + lane % 4
-    }
-    #[inline(always)]
-    unsafe fn store_interleaved(p: *mut u8, v: [__m512i; 4]) {
-        unsafe { _mm512_storeu_si512(p.cast(), pack(v)) }
-    }
-    #[inline(always)]
-    unsafe fn store_interleaved_part(p: *mut u8, v: [__m512i; 4], count: usize) {
-        unsafe { _mm512_mask_storeu_epi8(p.cast(), bytes(count), pack(v)) }
-    }
 }
 
-/// Bytes of four rows side by side, within 128-bit parts.
+/// The order of dwords that turns rows of four parts into columns, and back.
+#[inline(always)]
+unsafe fn transposed() -> __m512i {
+    unsafe { _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15) }
+}
+
+/// Bytes of four rows side by side.
 #[inline(always)]
 unsafe fn interleave(r: [__m512i; 4]) -> [__m512i; 4] {
     unsafe {
+        // Unpacking works within 128-bit parts, so the parts are transposed first.
+        let order = transposed();
+        let r = [
+            _mm512_permutexvar_epi32(order, r[0]),
+            _mm512_permutexvar_epi32(order, r[1]),
+            _mm512_permutexvar_epi32(order, r[2]),
+            _mm512_permutexvar_epi32(order, r[3]),
+        ];
         let (a, b) = (_mm512_unpacklo_epi8(r[0], r[1]), _mm512_unpackhi_epi8(r[0], r[1]));
         let (c, d) = (_mm512_unpacklo_epi8(r[2], r[3]), _mm512_unpackhi_epi8(r[2], r[3]));
         [
