@@ -1,14 +1,17 @@
-//! Bytes to [`Picture`]: what kind of file, how large, then the decoder of the `image` crate.
+//! Bytes to [`Picture`]: what kind of file, how large, then its decoder: that of the `image`
+//! crate, but for JPEG and for two kinds of TIFF.
 
 mod error;
 mod format;
 mod jpeg;
 mod reduce;
+mod tiff;
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 pub use error::DecodeError;
@@ -64,23 +67,51 @@ pub fn decode_bytes(
     name: &str,
     limits: &DecodeLimits,
 ) -> Result<Picture, DecodeError> {
-    let format = format::recognise(bytes, name)?;
-    let failed = |error| translate(error, name, format);
-    if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
-        return Err(DecodeError::Truncated { name: name.to_owned(), format: format_name(format) });
-    }
+    let (image, orientation) = match format::recognise(bytes, name)? {
+        ImageFormat::Jpeg => jpeg::decode(bytes, name, limits)?,
+        ImageFormat::Tiff => decode_tiff(bytes, name, limits)?,
+        format => decode_other(bytes, format, name, limits)?,
+    };
+    Ok(reduce::upright_8_bit(image, orientation))
+}
+
+/// A TIFF file, of which some kinds need a detour.
+fn decode_tiff(
+    bytes: &[u8],
+    name: &str,
+    limits: &DecodeLimits,
+) -> Result<(DynamicImage, Orientation), DecodeError> {
+    let Some((stand_in, meaning)) = tiff::redeclare(bytes) else {
+        return decode_other(bytes, ImageFormat::Tiff, name, limits);
+    };
+    let (decoded, orientation) = decode_other(&stand_in, ImageFormat::Tiff, name, limits)?;
+    let colours = meaning.colours(&decoded).ok_or_else(|| DecodeError::Unsupported {
+        name: name.to_owned(),
+        format: format_name(ImageFormat::Tiff),
+        reason: "palette numbers and inks are read in 8 bits only".to_owned(),
+    })?;
+    Ok((colours, orientation))
+}
+
+/// Any file, by the `image` crate; the orientation is still to be applied.
+fn decode_other(
+    bytes: &[u8],
+    format: ImageFormat,
+    name: &str,
+    limits: &DecodeLimits,
+) -> Result<(DynamicImage, Orientation), DecodeError> {
     if format == ImageFormat::Png
         && let Some(size) = format::declared_png_size(bytes)
     {
         check_size(size, name, limits)?;
     }
+    let failed = |error| translate(error, name, format);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(decoder_limits(limits));
     let mut decoder = reader.into_decoder().map_err(failed)?;
     check_size(decoder.dimensions(), name, limits)?;
     let orientation = decoder.orientation().map_err(failed)?;
-    let decoded = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    Ok(reduce::upright_8_bit(decoded, orientation))
+    Ok((DynamicImage::from_decoder(decoder).map_err(failed)?, orientation))
 }
 
 /// Reads a whole file, but stops early at one that is too large or no picture at all.

@@ -37,6 +37,22 @@ pub(super) fn upright_8_bit(decoded: DynamicImage, orientation: Orientation) -> 
     Picture::new(width, height, pixels).expect("a decoded image has all its samples")
 }
 
+/// CMYK inks, four bytes a pixel, to RGB in the plain way that Pillow does it: each ink takes its
+/// share of what black leaves.
+pub(super) fn rgb_of_inks(inks: &[u8]) -> Vec<u8> {
+    let (pixels, _) = inks.as_chunks::<4>();
+    let light = |[cyan, magenta, yellow, black]: [u8; 4]| {
+        let left = 255 - black;
+        [cyan, magenta, yellow].map(|ink| left - rounded_share(ink, left))
+    };
+    pixels.iter().flat_map(|&pixel| light(pixel)).collect()
+}
+
+/// `a * b / 255`, rounded to the nearest.
+fn rounded_share(a: u8, b: u8) -> u8 {
+    ((u32::from(a) * u32::from(b) + 127) / 255) as u8
+}
+
 /// Drops an alpha channel that is solid throughout, as GIF and WebP often have.
 fn with_alpha(image: RgbaImage) -> DynamicImage {
     let image = DynamicImage::ImageRgba8(image);
