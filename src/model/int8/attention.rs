@@ -102,9 +102,8 @@ impl<'m> Scores<'m> {
                 at = node.inputs[slot];
             } else if fuse::is_binary(node, "Add") && mask.is_none() && scale == 1.0 {
                 // Of two tensors of one shape, the scores are those that come from a product.
-                let from_product = |slot: &usize| {
-                    scores(*slot) && leads_to_product(model, node.inputs[*slot])
-                };
+                let from_product =
+                    |slot: &usize| scores(*slot) && leads_to_product(model, node.inputs[*slot]);
                 let slot = (0..2).find(from_product)?;
                 mask = Some(node.inputs[1 - slot]);
                 at = node.inputs[slot];
@@ -231,10 +230,9 @@ fn operator(
     let out_row = weight_row.map(|(_, out)| out);
     // Rows of the output hold the values of one query and head.
     let values_last = value_out.is_none_or(|at| out_axes[at].stride.is_one());
-    let (Ok(size), Ok(value_size)) = (
-        q.axes[query_size].length.to_usize(),
-        axis_or_unit(&v.axes, value_axis).length.to_usize(),
-    ) else {
+    let (Ok(size), Ok(value_size)) =
+        (q.axes[query_size].length.to_usize(), axis_or_unit(&v.axes, value_axis).length.to_usize())
+    else {
         return Ok(None);
     };
     if !values_last {
@@ -242,14 +240,15 @@ fn operator(
     }
 
     let mut inputs = Vec::new();
-    let operand = |view: &StridedView, batch: Vec<usize>, row: Option<usize>, inputs: &mut Vec<OutletId>| {
-        Operand {
-            input: input_index(inputs, view.base),
-            offset: view.offset.clone(),
-            batch: batch.iter().map(|at| view.axes[*at].stride.clone()).collect(),
-            row: axis_or_unit(&view.axes, row).stride,
-        }
-    };
+    let operand =
+        |view: &StridedView, batch: Vec<usize>, row: Option<usize>, inputs: &mut Vec<OutletId>| {
+            Operand {
+                input: input_index(inputs, view.base),
+                offset: view.offset.clone(),
+                batch: batch.iter().map(|at| view.axes[*at].stride.clone()).collect(),
+                row: axis_or_unit(&view.axes, row).stride,
+            }
+        };
     let q_operand =
         operand(&q, batch.iter().map(|b| b.1).collect(), query.map(|r| r.0), &mut inputs);
     let k_operand = operand(&k, batch.iter().map(|b| b.2).collect(), key.map(|r| r.0), &mut inputs);

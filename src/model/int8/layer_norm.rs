@@ -97,11 +97,8 @@ pub(super) fn rewrite(
     buffers: &Buffers,
 ) -> TractResult<Option<TypedModelPatch>> {
     let Some(found) = recognise(model, node) else { return Ok(None) };
-    let op = LayerNormOp {
-        machine,
-        parameters: Arc::new(found.parameters),
-        buffers: buffers.clone(),
-    };
+    let op =
+        LayerNormOp { machine, parameters: Arc::new(found.parameters), buffers: buffers.clone() };
     let mut patch = TypedModelPatch::default();
     let input = patch.tap_model(model, found.input)?;
     let out = patch.wire_node(format!("{}.layer_norm", node.name), op, &[input])?;

@@ -25,11 +25,11 @@ struct Layout {
 
 /// A layer under construction: everything linear that was recognised so far.
 #[derive(Debug)]
-struct Layer {
-    scales: Vec<f32>,
-    bias: Vec<f32>,
+pub(super) struct Layer {
+    pub scales: Vec<f32>,
+    pub bias: Vec<f32>,
     /// The last outlet that the layer computes.
-    end: OutletId,
+    pub end: OutletId,
 }
 
 /// Replaces a matrix product with a stored weight, and what can be computed with it.
@@ -114,7 +114,8 @@ fn matrix(
 ) -> TractResult<Option<(Vec<i8>, Vec<f32>)>> {
     let Some(viewed) = view.apply(&passes.weights[view.index])? else { return Ok(None) };
     let rank = viewed.values.rank();
-    let used: Vec<usize> = layout.weight_outputs.iter().chain(&layout.weight_inputs).copied().collect();
+    let used: Vec<usize> =
+        layout.weight_outputs.iter().chain(&layout.weight_inputs).copied().collect();
     let order: Vec<usize> =
         used.iter().copied().chain((0..rank).filter(|axis| !used.contains(axis))).collect();
     let rows = viewed.row_scales(&layout.weight_outputs, &layout.weight_inputs)?;
@@ -138,14 +139,8 @@ fn layer(
     let (activation, end) =
         fuse::activation(model, layer.end).unwrap_or((Activation::None, layer.end));
     let (residual, end) = residual(model, end).map_or((None, end), |(r, end)| (Some(r), end));
-    let linear = Linear::new(
-        passes.machine,
-        weights,
-        outputs,
-        inputs,
-        &layer.scales,
-        Some(&layer.bias),
-    );
+    let linear =
+        Linear::new(passes.machine, weights, outputs, inputs, &layer.scales, Some(&layer.bias));
     let linear = match linear {
         Ok(linear) => Arc::new(linear),
         Err(error) => {
@@ -172,7 +167,7 @@ fn layer(
 }
 
 /// Folds multiplications by and additions of constants per channel into scales and bias.
-fn fold_constants(model: &TypedModel, layer: &mut Layer, channel_axes: &[usize]) {
+pub(super) fn fold_constants(model: &TypedModel, layer: &mut Layer, channel_axes: &[usize]) {
     let channels = layer.scales.len();
     loop {
         if let Some((factors, end)) =
@@ -200,4 +195,3 @@ pub(super) fn residual(model: &TypedModel, outlet: OutletId) -> Option<(OutletId
     let same = shape(other)? == shape(outlet)? && shape(outlet)? == shape(node.id.into())?;
     same.then_some((other, node.id.into()))
 }
-

@@ -20,10 +20,12 @@ mod linear;
 mod linear_op;
 pub(crate) mod onnx;
 mod parallel;
+mod region;
 mod view;
 mod weight;
 mod wire;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
@@ -36,6 +38,7 @@ use crate::kernel::Machine;
 
 pub use error::Int8Error;
 pub use onnx::RANGES_KEY;
+pub use region::Pixels;
 
 use onnx::Prepared;
 use parallel::Buffers;
@@ -77,6 +80,8 @@ pub struct CompileOptions {
     pub inputs: Vec<InputSpec>,
     /// Names of the outputs wanted, in order. What only other outputs need is not computed.
     pub outputs: Vec<String>,
+    /// What pixels mean, if the first input is a picture.
+    pub pixels: Option<Pixels>,
     /// The vector instructions to use.
     pub machine: Machine,
 }
@@ -106,6 +111,7 @@ pub struct Compiled {
 /// What the passes share: the stored weights, the machine, and what they have done so far.
 struct Passes<'a> {
     weights: Vec<StoredWeight<'a>>,
+    ranges: HashMap<String, (f32, f32)>,
     machine: Machine,
     buffers: Buffers,
     report: Report,
@@ -140,12 +146,15 @@ impl Passes<'_> {
 /// [`Int8Error`]: the file is damaged, lacks a tensor that is asked for, stores weights that no
 /// symmetric quantisation can mean, or holds something that tract cannot run either.
 pub fn compile(file: &[u8], options: &CompileOptions) -> Result<Compiled, Int8Error> {
-    let Prepared { proto, weights, ranges: _, notes } = onnx::prepare(file)?;
+    let Prepared { proto, weights, mut ranges, notes } = onnx::prepare(file)?;
+    if let (Some(pixels), Some(input)) = (&options.pixels, options.inputs.first()) {
+        ranges.insert(input.name.clone(), pixels.range());
+    }
     let mut model = typed_model(&proto, &weights, options)?;
     drop(proto);
     let report = Report { notes, ..Report::default() };
     let buffers = Buffers::default();
-    let mut passes = Passes { weights, machine: options.machine, buffers, report };
+    let mut passes = Passes { weights, ranges, machine: options.machine, buffers, report };
     let plan = run_passes(&mut model, &mut passes)
         .and_then(|()| finish(model, &mut passes.report))
         .map_err(Int8Error::unsupported)?;
@@ -195,8 +204,7 @@ fn typed_model_unchecked(
     let outlet = |name: &str| {
         parsed.outlets_by_name.get(name).copied().with_context(|| format!("no tensor {name}"))
     };
-    let inputs =
-        options.inputs.iter().map(|i| outlet(&i.name)).collect::<TractResult<Vec<_>>>()?;
+    let inputs = options.inputs.iter().map(|i| outlet(&i.name)).collect::<TractResult<Vec<_>>>()?;
     let outputs = options.outputs.iter().map(|n| outlet(n)).collect::<TractResult<Vec<_>>>()?;
     model.set_input_outlets(&inputs)?;
     model.select_output_outlets(&outputs)?;
@@ -225,6 +233,7 @@ fn typed_model_unchecked(
 }
 
 fn run_passes(model: &mut TypedModel, passes: &mut Passes) -> TractResult<()> {
+    region::rewrite(passes, model)?;
     model.declutter()?;
     passes.sweep(model, "layer norm", |passes, model, node| {
         layer_norm::rewrite(model, node, passes.machine, &passes.buffers)

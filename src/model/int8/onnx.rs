@@ -109,9 +109,9 @@ fn read_ranges(proto: &ModelProto) -> Result<Vec<(String, (f32, f32))>, Int8Erro
         .map_err(|e| Int8Error::Ranges { reason: e.to_string() })?;
     let valid = |&(low, high): &(f32, f32)| low.is_finite() && high.is_finite() && low <= high;
     match ranges.iter().find(|(_, range)| !valid(range)) {
-        Some((tensor, (low, high))) => Err(Int8Error::Ranges {
-            reason: format!("\"{tensor}\" runs from {low} to {high}"),
-        }),
+        Some((tensor, (low, high))) => {
+            Err(Int8Error::Ranges { reason: format!("\"{tensor}\" runs from {low} to {high}") })
+        }
         None => Ok(ranges.into_iter().collect()),
     }
 }
@@ -127,11 +127,8 @@ fn constants(graph: &GraphProto) -> HashMap<&str, &TensorProto> {
 
 /// The elements of a small tensor as `f32`, whatever its type; `None` if that type is exotic.
 fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
-    let loaded = tract_onnx::tensor::load_tensor(
-        &tract_onnx::data_resolver::MmapDataResolver,
-        tensor,
-        None,
-    );
+    let loaded =
+        tract_onnx::tensor::load_tensor(&tract_onnx::data_resolver::MmapDataResolver, tensor, None);
     let loaded = loaded.ok()?.cast_to::<f32>().ok()?.into_owned();
     Some(loaded.to_plain_array_view::<f32>().ok()?.iter().copied().collect())
 }

@@ -38,7 +38,11 @@ pub(super) fn threads_for(multiply_adds: usize) -> usize {
 }
 
 /// Cuts `0..length` into at most `parts` ranges whose ends are multiples of `unit`.
-pub(super) fn share(length: usize, unit: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn share(
+    length: usize,
+    unit: usize,
+    parts: usize,
+) -> impl Iterator<Item = Range<usize>> {
     let units = length.div_ceil(unit);
     let step = units.div_ceil(parts.max(1)).max(1) * unit;
     (0..length).step_by(step).map(move |start| start..(start + step).min(length))
@@ -53,7 +57,21 @@ pub(super) struct Buffers(Arc<Mutex<Vec<Arc<Tensor>>>>);
 const MOST_BUFFERS: usize = 48;
 
 impl Buffers {
-    /// An `f32` tensor of this shape with unspecified contents.
+    /// Lends a tensor of this shape with unspecified contents, to be written and
+    /// [finished](Self::finish).
+    pub fn lend(&self, shape: &[usize]) -> TractResult<Lent> {
+        self.take(shape).map(Lent)
+    }
+
+    /// Turns a tensor that was lent into a value.
+    pub fn finish(&self, lent: Lent) -> TValue {
+        let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffers.len() < MOST_BUFFERS {
+            buffers.push(lent.0.clone());
+        }
+        TValue::from_const(lent.0)
+    }
+
     fn take(&self, shape: &[usize]) -> TractResult<Arc<Tensor>> {
         let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |b: &mut Arc<Tensor>| b.shape() == shape && Arc::get_mut(b).is_some();
@@ -73,14 +91,24 @@ impl Buffers {
         shape: &[usize],
         write: impl FnOnce(&mut [f32]) -> TractResult<()>,
     ) -> TractResult<TValue> {
-        let mut buffer = self.take(shape)?;
-        let tensor = Arc::get_mut(&mut buffer).context("an output buffer is in use")?;
-        write(tensor.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?)?;
-        let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffers.len() < MOST_BUFFERS {
-            buffers.push(buffer.clone());
-        }
-        Ok(TValue::from_const(buffer))
+        let mut lent = self.lend(shape)?;
+        lent.with_floats(write)?;
+        Ok(self.finish(lent))
+    }
+}
+
+/// A tensor that nobody else reads.
+#[derive(Debug)]
+pub(super) struct Lent(Arc<Tensor>);
+
+impl Lent {
+    /// Has `write` write the elements.
+    pub fn with_floats(
+        &mut self,
+        write: impl FnOnce(&mut [f32]) -> TractResult<()>,
+    ) -> TractResult<()> {
+        let tensor = Arc::get_mut(&mut self.0).context("an output buffer is in use")?;
+        write(tensor.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?)
     }
 }
 

@@ -52,7 +52,8 @@ impl StridedView {
         }
         // From the furthest start that works.
         for start in (0..=path.len()).rev() {
-            let base = if start == 0 { outlet } else { path_input(model, path[start - 1], scaled)? };
+            let base =
+                if start == 0 { outlet } else { path_input(model, path[start - 1], scaled)? };
             let mut view = Self::identity(model, base)?;
             if path[..start].iter().rev().all(|node| view.step(model, node).is_some()) {
                 return Ok(view);

@@ -113,11 +113,7 @@ pub(super) struct ViewedWeight {
 impl ViewedWeight {
     /// The scales of the rows, if the axes `outputs` number the rows and `inputs` the columns;
     /// `None` if scales vary within a row.
-    pub fn row_scales(
-        &self,
-        outputs: &[usize],
-        inputs: &[usize],
-    ) -> TractResult<Option<Vec<f32>>> {
+    pub fn row_scales(&self, outputs: &[usize], inputs: &[usize]) -> TractResult<Option<Vec<f32>>> {
         if inputs.iter().any(|axis| self.scales.shape()[*axis] != 1) {
             return Ok(None);
         }

@@ -16,7 +16,11 @@ pub fn weights_only(onnx: &[u8]) -> Result<Vec<u8>, String> {
         let tensor = graph.initializer.iter().find(|t| t.name == candidate.weight).unwrap();
         let values = graph::floats(tensor).unwrap();
         let q = rounding::quantise_weight(&values, &candidate.shape, candidate.axis);
-        eprintln!("{} {:.5}", candidate.weight, rounding::relative_error(&values, &q, &candidate.shape, candidate.axis));
+        eprintln!(
+            "{} {:.5}",
+            candidate.weight,
+            rounding::relative_error(&values, &q, &candidate.shape, candidate.axis)
+        );
         graph::store_int8(graph, &candidate, &q);
     }
     Ok(encode(&proto))
