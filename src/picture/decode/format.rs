@@ -62,9 +62,29 @@ pub(super) fn format_name(format: ImageFormat) -> &'static str {
     READ_FORMATS.iter().find(|(read, _)| *read == format).map_or("picture", |(_, name)| name)
 }
 
-/// The size that the header of a PNG declares, read before any decoder looks at the file: a file
-/// of header alone then gets the error that matters.
-pub(super) fn declared_png_size(bytes: &[u8]) -> Option<(u32, u32)> {
-    let number = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
-    (bytes.get(12..16)? == b"IHDR").then(|| Some((number(16)?, number(20)?)))?
+/// The size that a header declares, where it stands at a fixed place, read before any decoder
+/// looks at the file: a file of header alone then gets the error that matters.
+pub(super) fn declared_size(bytes: &[u8], format: ImageFormat) -> Option<(u32, u32)> {
+    let four = |at: usize| bytes.get(at..)?.first_chunk().copied();
+    let two = |at: usize| bytes.get(at..)?.first_chunk().copied().map(u16::from_le_bytes);
+    match format {
+        ImageFormat::Png if bytes.get(12..16)? == b"IHDR" => {
+            Some((u32::from_be_bytes(four(16)?), u32::from_be_bytes(four(20)?)))
+        }
+        ImageFormat::Gif => Some((two(6)?.into(), two(8)?.into())),
+        // Rows from the top are declared by a negative height.
+        ImageFormat::Bmp if u32::from_le_bytes(four(14)?) >= 40 => {
+            let side = |at| four(at).map(|side| i32::from_le_bytes(side).unsigned_abs());
+            Some((side(18)?, side(22)?))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a WebP file is shorter than its RIFF header says: its decoder shrugs off a few bytes
+/// missing at the end.
+pub(super) fn is_short_webp(bytes: &[u8]) -> bool {
+    let declared = bytes.get(4..).and_then(|rest| rest.first_chunk().copied());
+    let declared = declared.map_or(0, |size| u64::from(u32::from_le_bytes(size)) + 8);
+    declared > bytes.len() as u64
 }

@@ -5,10 +5,11 @@ mod error;
 mod format;
 mod jpeg;
 mod reduce;
+mod source;
 mod tiff;
 
 use std::fs::File;
-use std::io::{self, Cursor, Read};
+use std::io::{self, Read};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -18,6 +19,7 @@ pub use error::DecodeError;
 
 use super::frame::Picture;
 use format::format_name;
+use source::Source;
 
 /// How much a picture may ask for. Checked against the header, before anything is allocated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,12 +87,13 @@ fn decode_tiff(
         return decode_other(bytes, ImageFormat::Tiff, name, limits);
     };
     let (decoded, orientation) = decode_other(&stand_in, ImageFormat::Tiff, name, limits)?;
-    let colours = meaning.colours(&decoded).ok_or_else(|| DecodeError::Unsupported {
-        name: name.to_owned(),
-        format: format_name(ImageFormat::Tiff),
-        reason: "palette numbers and inks are read in 8 bits only".to_owned(),
-    })?;
-    Ok((colours, orientation))
+    let (name, format) = (name.to_owned(), format_name(ImageFormat::Tiff));
+    if meaning.is_cut_short() {
+        return Err(DecodeError::Truncated { name, format });
+    }
+    let reason = "it needs 8-bit samples, and a colour for every palette number";
+    let unsupported = || DecodeError::Unsupported { name, format, reason: reason.to_owned() };
+    Ok((meaning.colours(&decoded).ok_or_else(unsupported)?, orientation))
 }
 
 /// Any file, by the `image` crate; the orientation is still to be applied.
@@ -100,16 +103,18 @@ fn decode_other(
     name: &str,
     limits: &DecodeLimits,
 ) -> Result<(DynamicImage, Orientation), DecodeError> {
-    if format == ImageFormat::Png
-        && let Some(size) = format::declared_png_size(bytes)
-    {
+    if let Some(size) = format::declared_size(bytes, format) {
         check_size(size, name, limits)?;
     }
-    let failed = |error| translate(error, name, format);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let (source, exhausted) = Source::new(bytes);
+    let failed = |error| translate(error, exhausted.get(), name, format);
+    let mut reader = ImageReader::with_format(source, format);
     reader.limits(decoder_limits(limits));
     let mut decoder = reader.into_decoder().map_err(failed)?;
     check_size(decoder.dimensions(), name, limits)?;
+    if format == ImageFormat::WebP && format::is_short_webp(bytes) {
+        return Err(DecodeError::Truncated { name: name.to_owned(), format: format_name(format) });
+    }
     let orientation = decoder.orientation().map_err(failed)?;
     Ok((DynamicImage::from_decoder(decoder).map_err(failed)?, orientation))
 }
@@ -164,29 +169,14 @@ fn check_size(
 }
 
 /// The decoder's error in our words: which of our rules it amounts to.
-fn translate(error: ImageError, name: &str, format: ImageFormat) -> DecodeError {
+fn translate(error: ImageError, exhausted: bool, name: &str, format: ImageFormat) -> DecodeError {
     let (name, format) = (name.to_owned(), format_name(format));
-    if ends_early(&error) {
-        return DecodeError::Truncated { name, format };
-    }
     match error {
         ImageError::Unsupported(reason) => {
             DecodeError::Unsupported { name, format, reason: reason.to_string() }
         }
         ImageError::Limits(_) => DecodeError::TooMuchMemory { name, format },
+        _ if exhausted => DecodeError::Truncated { name, format },
         other => DecodeError::Corrupt { name, format, reason: other.to_string() },
     }
-}
-
-/// Whether the innermost cause is that the bytes ran out.
-fn ends_early(error: &ImageError) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(current) = cause {
-        let io = current.downcast_ref::<io::Error>();
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof) {
-            return true;
-        }
-        cause = current.source();
-    }
-    false
 }

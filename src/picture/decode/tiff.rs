@@ -29,7 +29,7 @@ pub(super) fn redeclare(bytes: &[u8]) -> Option<(Vec<u8>, Meaning)> {
     let directory = Directory::first(bytes)?;
     let photometric = directory.entry(PHOTOMETRIC)?;
     let (meaning, stand_in) = match directory.short(photometric + 8)? {
-        PALETTE => (Meaning::Palette(directory.palette()?), BLACK_IS_ZERO),
+        PALETTE => (Meaning::Palette(directory.palette().unwrap_or_default()), BLACK_IS_ZERO),
         INKS => (Meaning::Inks, RGB),
         _ => return None,
     };
@@ -40,12 +40,18 @@ pub(super) fn redeclare(bytes: &[u8]) -> Option<(Vec<u8>, Meaning)> {
 }
 
 impl Meaning {
-    /// The colours of a decoded file; `None` if its samples are not of 8 bits.
+    /// Whether the palette lies beyond the end of the file.
+    pub(super) fn is_cut_short(&self) -> bool {
+        matches!(self, Self::Palette(colours) if colours.is_empty())
+    }
+
+    /// The colours of a decoded file; `None` if its samples are not of 8 bits, or a number has no
+    /// colour.
     pub(super) fn colours(&self, decoded: &DynamicImage) -> Option<DynamicImage> {
         let samples = match (self, decoded) {
             (Self::Palette(colours), DynamicImage::ImageLuma8(numbers)) => {
                 let colour = |number: &u8| colours.get(usize::from(*number)).copied();
-                numbers.iter().flat_map(|number| colour(number).unwrap_or_default()).collect()
+                numbers.iter().map(colour).collect::<Option<Vec<_>>>()?.into_flattened()
             }
             (Self::Inks, DynamicImage::ImageRgba8(inks)) => reduce::rgb_of_inks(inks),
             _ => return None,
