@@ -125,8 +125,9 @@ impl Depthwise {
         input: Quantisation,
         output: StaticOutput,
     ) -> Result<Requantisation, KernelError> {
-        let offset = self.machine.layout().offset;
-        Requantisation::new(&self.scales, &self.bias, &self.sums, offset, input, output)
+        let taps = self.window.kernel[0] * self.window.kernel[1];
+        let terms = (taps, self.machine.layout().offset);
+        Requantisation::new(&self.scales, &self.bias, &self.sums, terms, input, output)
     }
 
     /// Computes some rows of the output, bytes. `out` holds exactly those rows; padding is the

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::activation::apply;
+use super::activation::{apply, with_activation};
 use super::simd::{Dot, entry_points, load_some, store_some};
 use super::{Activation, Band, Depthwise, Quantisation, Requantisation};
 
@@ -78,9 +78,7 @@ unsafe fn interleave_columns<V: Dot>(job: &mut Job<'_>, y: usize, together: usiz
     let (left, width) = (window.before[1].min(job.columns), job.input.width);
     let inside = width.min(job.columns - left);
     let buffer = job.interleaved.as_mut_ptr().cast::<[V::Activations; 4]>();
-    debug_assert!(
-        job.columns * groups * size_of::<[V::Activations; 4]>() <= job.interleaved.len()
-    );
+    debug_assert!(job.columns * groups * size_of::<[V::Activations; 4]>() <= job.interleaved.len());
     // SAFETY: pointers into the band are made only for rows that are inside the picture and, being
     // under the output rows, at hand; and for columns inside it. Whole vectors are
     // loaded only where the row, from that channel on, has so many bytes.
@@ -268,15 +266,15 @@ unsafe fn store<V: Dot>(
     unsafe {
         match output {
             Output::Bytes { plan, out } => {
-                let (low, high) = (V::splat(f32::from(plan.low)), V::splat(f32::from(plan.high)));
+                let range = V::byte_range(plan.low, plan.high);
                 let multiplier = V::load(plan.multipliers.as_ptr().add(channel));
                 let addend = V::load(plan.addends.as_ptr().add(channel));
                 let y = V::fma(V::to_float(sum), multiplier, addend);
-                let y = V::to_int(V::min(V::max(y, low), high));
+                let y = V::to_int(y);
                 if count == V::LANES {
-                    V::store_u8(out.add(at), y);
+                    V::store_u8(out.add(at), y, range);
                 } else {
-                    V::store_u8_part(out.add(at), y, count);
+                    V::store_u8_part(out.add(at), y, range, count);
                 }
             }
             Output::Floats { out, .. } => {
@@ -300,20 +298,22 @@ unsafe fn sums_to_floats<V: Dot>(
     out: *mut f32,
     pixels: usize,
 ) {
-    // SAFETY: every access stays within the pixels and the arrays of whole vectors.
-    unsafe {
-        for channel in (0..layer.channels).step_by(V::LANES) {
-            let count = (layer.channels - channel).min(V::LANES);
-            let scale = V::load(layer.scales.as_ptr().add(channel));
-            let scale = V::mul(V::splat(quantisation.scale), scale);
-            let bias = V::load(layer.bias.as_ptr().add(channel));
-            for pixel in 0..pixels {
-                let p = out.add(pixel * layer.channels + channel);
-                // The bits of integers pass through a float vector unchanged.
-                let sum = V::bits_to_int(load_some::<V>(p, count));
-                let y = apply::<V>(activation, V::fma(V::to_float(sum), scale, bias));
-                store_some::<V>(p, y, count);
+    with_activation!(activation, |activation| {
+        // SAFETY: every access stays within the pixels and the arrays of whole vectors.
+        unsafe {
+            for channel in (0..layer.channels).step_by(V::LANES) {
+                let count = (layer.channels - channel).min(V::LANES);
+                let scale = V::load(layer.scales.as_ptr().add(channel));
+                let scale = V::mul(V::splat(quantisation.scale), scale);
+                let bias = V::load(layer.bias.as_ptr().add(channel));
+                for pixel in 0..pixels {
+                    let p = out.add(pixel * layer.channels + channel);
+                    // The bits of integers pass through a float vector unchanged.
+                    let sum = V::bits_to_int(load_some::<V>(p, count));
+                    let y = apply::<V>(activation, V::fma(V::to_float(sum), scale, bias));
+                    store_some::<V>(p, y, count);
+                }
             }
         }
-    }
+    });
 }

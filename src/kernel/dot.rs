@@ -100,65 +100,91 @@ entry_points! {
     fn hamming_on(query: &[u8], rows: &[u8], out: &mut [u32]) = hamming;
 }
 
-/// Row by row, a few queries at a time; the row stays in the first-level cache for the next ones.
+/// A few rows by a few queries at a time, as many as share the loads of the others.
 ///
 /// # Safety
 /// The machine's instructions are enabled; lengths agree as [`DotQueries::dot_rows`] checks.
 #[inline(always)]
 unsafe fn dot_all<V: Dot>(queries: &DotQueries, rows: &[i8], out: &mut [i32]) {
-    let count = queries.count;
-    let rows = rows.chunks_exact(queries.dimension);
-    // SAFETY: `first` counts queries that exist, padded to whole groups.
+    let (count, dimension) = (queries.count, queries.dimension);
+    let total = rows.len() / dimension;
+    let mut row = 0;
+    // SAFETY: the rows exist, and queries are padded to groups of `TOGETHER`.
     unsafe {
         if count == 1 {
-            for (row, out) in rows.zip(out) {
-                *out = dot_row::<V, 1>(queries, row, 0)[0];
+            while row + 4 <= total {
+                let start = rows.as_ptr().add(row * dimension);
+                let sums = block::<V, 4, 1>(queries, start, 0);
+                let add = queries.starts[0];
+                for (out, [sum]) in out[row..row + 4].iter_mut().zip(sums) {
+                    *out = sum.wrapping_add(add);
+                }
+                row += 4;
             }
-            return;
         }
-        for (row, out) in rows.zip(out.chunks_exact_mut(count)) {
-            for (group, out) in out.chunks_mut(TOGETHER).enumerate() {
-                let sums = dot_row::<V, TOGETHER>(queries, row, group * TOGETHER);
-                out.copy_from_slice(&sums[..out.len()]);
+        while row < total {
+            let together = if row + 2 <= total { 2 } else { 1 };
+            let start = rows.as_ptr().add(row * dimension);
+            for first in (0..count).step_by(TOGETHER) {
+                let mut sums = [[0; TOGETHER]; 2];
+                if together == 2 {
+                    sums = block::<V, 2, TOGETHER>(queries, start, first);
+                } else {
+                    [sums[0]] = block::<V, 1, TOGETHER>(queries, start, first);
+                }
+                let last = (first + TOGETHER).min(count);
+                for (r, sums) in sums[..together].iter().enumerate() {
+                    for (query, sum) in (first..last).zip(sums) {
+                        let at = (row + r) * count + query;
+                        out[at] = sum.wrapping_add(queries.starts[query]);
+                    }
+                }
             }
+            row += together;
         }
     }
 }
 
-/// The products of one row with queries `first..first + Q`.
+/// The products of `R` rows with queries `first..first + Q`, without what they start from.
 ///
 /// # Safety
-/// The queries exist; the row has their dimension.
+/// `R * Q` is a multiple of four. The rows, one after another from `rows` on, and the queries exist.
 #[inline(always)]
-unsafe fn dot_row<V: Dot, const Q: usize>(
+unsafe fn block<V: Dot, const R: usize, const Q: usize>(
     queries: &DotQueries,
-    row: &[i8],
+    rows: *const i8,
     first: usize,
-) -> [i32; Q] {
+) -> [[i32; Q]; R] {
     // SAFETY: rows are read up to their dimension, queries up to their padded length.
     unsafe {
-        let step = 4 * V::LANES;
+        let (step, dimension) = (4 * V::LANES, queries.dimension);
         let values = queries.values.as_slice().as_ptr().cast::<i8>().add(first * queries.stride);
-        let whole = row.len() - row.len() % step;
-        let mut sums = [V::splat_i(0); Q];
+        let whole = dimension - dimension % step;
+        let mut sums = [[V::splat_i(0); Q]; R];
         for i in (0..whole).step_by(step) {
-            let a = V::load_signed(row.as_ptr().add(i));
-            for (q, sum) in sums.iter_mut().enumerate() {
-                let w = V::load_weights(values.add(q * queries.stride + i));
-                *sum = V::dot(*sum, a, w);
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let a = V::load_signed(rows.add(r * dimension + i));
+                for (q, sum) in sums.iter_mut().enumerate() {
+                    let w = V::load_weights(values.add(q * queries.stride + i));
+                    *sum = V::dot(*sum, a, w);
+                }
             }
         }
-        if whole < row.len() {
-            // Beyond the row's end the queries are zero.
-            let a = V::load_signed_part(row.as_ptr().add(whole), row.len() - whole);
-            for (q, sum) in sums.iter_mut().enumerate() {
-                let w = V::load_weights(values.add(q * queries.stride + whole));
-                *sum = V::dot(*sum, a, w);
+        if whole < dimension {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                // Beyond the row's end the queries are zero.
+                let rest = rows.add(r * dimension + whole);
+                let a = V::load_signed_part(rest, dimension - whole);
+                for (q, sum) in sums.iter_mut().enumerate() {
+                    let w = V::load_weights(values.add(q * queries.stride + whole));
+                    *sum = V::dot(*sum, a, w);
+                }
             }
         }
-        let mut totals = [0; Q];
-        for (q, total) in totals.iter_mut().enumerate() {
-            *total = V::sum_i(sums[q]).wrapping_add(queries.starts[first + q]);
+        let mut totals = [[0; Q]; R];
+        let flat = sums.as_flattened();
+        for (totals, sums) in totals.as_flattened_mut().chunks_mut(4).zip(flat.chunks(4)) {
+            totals.copy_from_slice(&V::sum_four_i([sums[0], sums[1], sums[2], sums[3]]));
         }
         totals
     }

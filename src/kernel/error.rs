@@ -51,6 +51,12 @@ pub enum KernelError {
         /// The value found.
         value: f32,
     },
+    /// An output scale is so small that results could not be counted in its steps.
+    #[error("output scale {scale} is too small: results could be over 2^30 steps")]
+    Overflow {
+        /// The scale.
+        scale: f32,
+    },
     /// The clamping range of an output is empty.
     #[error("the output range {low} to {high} is empty")]
     EmptyRange {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::activation::apply;
+use super::activation::{apply, with_activation};
 use super::pack::PackedWeights;
 use super::simd::{Dot, entry_points, load_some, store_some};
 use super::{Activation, Linear, Matrix, MatrixMut, Quantisation, QuantisedRows, Requantisation};
@@ -253,21 +253,10 @@ unsafe fn finish<V: Dot>(
     vectors: usize,
     output: &FloatOutput<'_>,
 ) {
-    // One copy of the loop for each activation, so that none decides in the loop.
-    macro_rules! each {
-        ($($activation:ident)*) => {
-            match output.activation {
-                $(Activation::$activation => {
-                    // SAFETY: as the caller promises.
-                    unsafe {
-                        let activation = Activation::$activation;
-                        finish_as::<V>(weights, at, sums, vectors, output, activation);
-                    }
-                })*
-            }
-        };
-    }
-    each!(None Relu Relu6 HardSwish HardSigmoid Sigmoid Silu GeluErf GeluTanh QuickGelu);
+    with_activation!(output.activation, |activation| {
+        // SAFETY: as the caller promises.
+        unsafe { finish_as::<V>(weights, at, sums, vectors, output, activation) }
+    });
 }
 
 /// [`finish`] with an activation that is a constant.
@@ -387,7 +376,7 @@ unsafe fn store_row<V: Dot, const N: usize>(
 ) {
     // SAFETY: as the caller promises.
     unsafe {
-        let (low, high) = (V::splat(f32::from(plan.low)), V::splat(f32::from(plan.high)));
+        let range = V::byte_range(plan.low, plan.high);
         let ratio = V::splat(plan.residual.unwrap_or(0.0));
         let mut results = [V::splat_i(0); N];
         for n in 0..N {
@@ -404,19 +393,18 @@ unsafe fn store_row<V: Dot, const N: usize>(
                 };
                 y = V::fma(V::to_float(bytes), ratio, y);
             }
-            // Clamped as floats, before rounding: the ends are integers, so the order is free.
-            results[n] = V::to_int(V::min(V::max(y, low), high));
+            results[n] = V::to_int(y);
         }
         if N == 4 && count >= 4 * V::LANES {
-            V::store_u8_four(out, [results[0], results[1], results[2], results[N - 1]]);
+            V::store_u8_four(out, [results[0], results[1], results[2], results[N - 1]], range);
             return;
         }
         for (n, &result) in results.iter().enumerate() {
             let here = count.saturating_sub(n * V::LANES).min(V::LANES);
             if here == V::LANES {
-                V::store_u8(out.add(n * V::LANES), result);
+                V::store_u8(out.add(n * V::LANES), result, range);
             } else {
-                V::store_u8_part(out.add(n * V::LANES), result, here);
+                V::store_u8_part(out.add(n * V::LANES), result, range, here);
             }
         }
     }

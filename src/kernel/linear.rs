@@ -145,7 +145,7 @@ impl Linear {
             &self.scales,
             &self.bias,
             &self.weights.sums,
-            self.weights.layout.offset,
+            (self.inputs(), self.weights.layout.offset),
             input,
             output,
         )

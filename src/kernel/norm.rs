@@ -75,33 +75,12 @@ unsafe fn layer_norm_rows<V: Vector>(
 ) {
     // SAFETY: every access stays within the rows promised.
     unsafe {
-        let whole = columns - columns % V::LANES;
-        let rest = columns - whole;
         for row in 0..rows {
             let (x, out) = (x.add(row * columns), out.add(row * columns));
-            let mut sums = [V::splat(0.0); 2];
-            let mut i = 0;
-            while i < whole {
-                let which = (i / V::LANES) % 2;
-                sums[which] = V::add(sums[which], V::load(x.add(i)));
-                i += V::LANES;
-            }
-            let tail = V::load_part(x.add(whole), rest);
-            let total = V::sum(V::add(V::add(sums[0], sums[1]), tail));
-            let mean = V::splat(total / columns as f32);
-            let mut squares = [V::splat(0.0); 2];
-            let mut i = 0;
-            while i < whole {
-                let which = (i / V::LANES) % 2;
-                let d = V::sub(V::load(x.add(i)), mean);
-                squares[which] = V::fma(d, d, squares[which]);
-                i += V::LANES;
-            }
-            let mut square = V::sum(V::add(squares[0], squares[1]));
-            for i in whole..columns {
-                let d = *x.add(i) - total / columns as f32;
-                square += d * d;
-            }
+            let total = sum_of::<V>(x, columns, None);
+            let mean = total / columns as f32;
+            let square = sum_of::<V>(x, columns, Some(mean));
+            let mean = V::splat(mean);
             let inverse = V::splat(1.0 / (square / columns as f32 + epsilon).sqrt());
             let mut i = 0;
             while i < columns {
@@ -121,6 +100,45 @@ unsafe fn layer_norm_rows<V: Vector>(
                 i += count;
             }
         }
+    }
+}
+
+/// The sum of all elements, or that of the squares of their differences to a mean.
+///
+/// # Safety
+/// `x` holds `count` floats.
+#[inline(always)]
+unsafe fn sum_of<V: Vector>(x: *const f32, count: usize, mean: Option<f32>) -> f32 {
+    // SAFETY: every access stays below `count`.
+    unsafe {
+        let centre = V::splat(mean.unwrap_or(0.0));
+        let term = |sum: V::F, v: V::F| -> V::F {
+            if mean.is_some() {
+                let d = V::sub(v, centre);
+                V::fma(d, d, sum)
+            } else {
+                V::add(sum, v)
+            }
+        };
+        let [mut a, mut b, mut c, mut d] = [V::splat(0.0); 4];
+        let mut i = 0;
+        while i + 4 * V::LANES <= count {
+            a = term(a, V::load(x.add(i)));
+            b = term(b, V::load(x.add(i + V::LANES)));
+            c = term(c, V::load(x.add(i + 2 * V::LANES)));
+            d = term(d, V::load(x.add(i + 3 * V::LANES)));
+            i += 4 * V::LANES;
+        }
+        while i + V::LANES <= count {
+            a = term(a, V::load(x.add(i)));
+            i += V::LANES;
+        }
+        let mut sum = V::sum(V::add(V::add(a, b), V::add(c, d)));
+        for i in i..count {
+            let x = *x.add(i);
+            sum += mean.map_or(x, |mean| (x - mean) * (x - mean));
+        }
+        sum
     }
 }
 

@@ -142,7 +142,7 @@ entry_points! {
         scales: *mut f32, zero_points: *mut i32) = quantise_rows;
     /// [`quantise_slice`] on a machine.
     fn quantise_on(x: *const f32, count: usize, parameters: (f32, f32), out: *mut u8)
-        = quantise_span;
+        = quantise_any;
     /// [`range_with_zero`] on a machine.
     fn range_on(x: *const f32, count: usize) -> (f32, f32) = range;
 }
@@ -164,7 +164,7 @@ unsafe fn quantise_rows<V: Vector>(
             let (x, out) = (x.add(row * columns), out.add(row * stride));
             let (low, high) = range::<V>(x, columns);
             let (scale, zero_point) = row_parameters(low, high);
-            quantise_span::<V>(x, columns, (1.0 / scale, zero_point), out);
+            quantise_span::<V>(x, columns, (1.0 / scale, zero_point), out, false);
             for i in columns..stride {
                 *out.add(i) = 0;
             }
@@ -198,37 +198,69 @@ unsafe fn range<V: Vector>(x: *const f32, count: usize) -> (f32, f32) {
 /// # Safety
 /// `x` is readable for `count` floats, `out` writable for `count` bytes.
 #[inline(always)]
+unsafe fn quantise_any<V: Vector>(
+    x: *const f32,
+    count: usize,
+    parameters: (f32, f32),
+    out: *mut u8,
+) {
+    // SAFETY: as the caller promises.
+    unsafe { quantise_span::<V>(x, count, parameters, out, true) }
+}
+
+/// `clamp` asks for values far outside the range of bytes to be saturated.
+///
+/// # Safety
+/// As for [`quantise_any`].
+#[inline(always)]
 unsafe fn quantise_span<V: Vector>(
     x: *const f32,
     count: usize,
     (inverse, zero_point): (f32, f32),
     out: *mut u8,
+    clamp: bool,
 ) {
     // SAFETY: every access stays below `count`.
     unsafe {
-        let (inverse, zero_point) = (V::splat(inverse), V::splat(zero_point));
-        let (lowest, highest) = (V::splat(-1e6), V::splat(1e6));
-        // Clamped first, so that no machine meets a number beyond i32.
-        let quantise = |v: V::F| {
-            let v = V::fma(v, inverse, zero_point);
-            V::to_int(V::min(V::max(v, lowest), highest))
-        };
+        let parameters = (V::splat(inverse), V::splat(zero_point));
+        let range = V::byte_range(0, 255);
         let mut i = 0;
         while i + 4 * V::LANES <= count {
             let p = x.add(i);
             let v = [
-                quantise(V::load(p)),
-                quantise(V::load(p.add(V::LANES))),
-                quantise(V::load(p.add(2 * V::LANES))),
-                quantise(V::load(p.add(3 * V::LANES))),
+                quantise_vector::<V>(V::load(p), parameters, clamp),
+                quantise_vector::<V>(V::load(p.add(V::LANES)), parameters, clamp),
+                quantise_vector::<V>(V::load(p.add(2 * V::LANES)), parameters, clamp),
+                quantise_vector::<V>(V::load(p.add(3 * V::LANES)), parameters, clamp),
             ];
-            V::store_u8_four(out.add(i), v);
+            V::store_u8_four(out.add(i), v, range);
             i += 4 * V::LANES;
         }
         while i < count {
             let n = (count - i).min(V::LANES);
-            V::store_u8_part(out.add(i), quantise(V::load_part(x.add(i), n)), n);
+            let v = quantise_vector::<V>(V::load_part(x.add(i), n), parameters, clamp);
+            V::store_u8_part(out.add(i), v, range, n);
             i += n;
+        }
+    }
+}
+
+/// # Safety
+/// The machine's instructions are enabled.
+#[inline(always)]
+unsafe fn quantise_vector<V: Vector>(
+    v: V::F,
+    (inverse, zero_point): (V::F, V::F),
+    clamp: bool,
+) -> V::I {
+    // SAFETY: no pointers here.
+    unsafe {
+        let v = V::fma(v, inverse, zero_point);
+        if clamp {
+            // So that no machine meets a number beyond i32.
+            V::to_int(V::min(V::max(v, V::splat(-1e6)), V::splat(1e6)))
+        } else {
+            V::to_int(v)
         }
     }
 }

@@ -40,7 +40,7 @@ impl Requantisation {
         scales: &[f32],
         bias: &[f32],
         sums: &[i32],
-        offset: i32,
+        (inputs, offset): (usize, i32),
         input: Quantisation,
         output: StaticOutput,
     ) -> Result<Self, KernelError> {
@@ -62,6 +62,15 @@ impl Requantisation {
             bias.iter().map(|&b| (f64::from(b) / step + constant) as f32).collect();
         KernelError::check_finite("multiplier", &multipliers)?;
         KernelError::check_finite("addend", &addends)?;
+        let residual = residual.map(|r| (f64::from(r.scale) / step) as f32);
+        // The largest result there can be must still be an i32, to be clamped.
+        let largest = |values: &[f32]| values.iter().fold(0.0, |m: f32, v| m.max(v.abs()));
+        let most = largest(&multipliers) * (255 * 127) as f32 * inputs as f32
+            + largest(&addends)
+            + residual.unwrap_or(0.0) * 255.0;
+        if most.is_nan() || most > (1 << 30) as f32 {
+            return Err(KernelError::Overflow { scale: quantisation.scale });
+        }
         Ok(Self {
             zero_point: input.zero_point,
             start: sums
@@ -72,7 +81,7 @@ impl Requantisation {
             addends,
             low: quantisation.quantise(low),
             high: quantisation.quantise(high),
-            residual: residual.map(|r| (f64::from(r.scale) / step) as f32),
+            residual,
         })
     }
 }

@@ -25,6 +25,8 @@ pub(crate) trait Vector: Copy {
     type F: Copy;
     /// A vector of 32-bit integers.
     type I: Copy;
+    /// The ends of a range of bytes.
+    type ByteRange: Copy;
 
     /// All lanes `x`.
     unsafe fn splat(x: f32) -> Self::F;
@@ -73,8 +75,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn add_i(a: Self::I, b: Self::I) -> Self::I;
     /// `a * b`, wrapping.
     unsafe fn mul_i(a: Self::I, b: Self::I) -> Self::I;
-    /// Sum of the lanes, wrapping.
-    unsafe fn sum_i(a: Self::I) -> i32;
+    /// Sums of the lanes of four vectors, wrapping.
+    unsafe fn sum_four_i(v: [Self::I; 4]) -> [i32; 4];
     /// The bits of floats, taken as integers.
     unsafe fn bits_to_int(a: Self::F) -> Self::I;
     /// To float, ties to even.
@@ -86,17 +88,19 @@ pub(crate) trait Vector: Copy {
     unsafe fn load_u8(p: *const u8) -> Self::I;
     /// Loads `count <= LANES` bytes, each into a lane; other lanes are zero.
     unsafe fn load_u8_part(p: *const u8, count: usize) -> Self::I;
-    /// Stores `LANES` lanes as bytes, saturated to 0..=255.
-    unsafe fn store_u8(p: *mut u8, v: Self::I);
-    /// Stores the first `count <= LANES` lanes as bytes, saturated to 0..=255.
-    unsafe fn store_u8_part(p: *mut u8, v: Self::I, count: usize);
-    /// Stores `4 * LANES` lanes as bytes, saturated to 0..=255.
+    /// A range of bytes to clamp to.
+    unsafe fn byte_range(low: u8, high: u8) -> Self::ByteRange;
+    /// Stores `LANES` lanes as bytes, clamped to a range.
+    unsafe fn store_u8(p: *mut u8, v: Self::I, range: Self::ByteRange);
+    /// Stores the first `count <= LANES` lanes as bytes, clamped to a range.
+    unsafe fn store_u8_part(p: *mut u8, v: Self::I, range: Self::ByteRange, count: usize);
+    /// Stores `4 * LANES` lanes as bytes, clamped to a range.
     #[inline(always)]
-    unsafe fn store_u8_four(p: *mut u8, v: [Self::I; 4]) {
+    unsafe fn store_u8_four(p: *mut u8, v: [Self::I; 4], range: Self::ByteRange) {
         // SAFETY: as the caller promises.
         unsafe {
             for (i, v) in v.into_iter().enumerate() {
-                Self::store_u8(p.add(i * Self::LANES), v);
+                Self::store_u8(p.add(i * Self::LANES), v, range);
             }
         }
     }

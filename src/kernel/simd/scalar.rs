@@ -32,6 +32,7 @@ impl Vector for Scalar {
     const PRODUCT_VECTORS: usize = 2;
     type F = [f32; N];
     type I = [i32; N];
+    type ByteRange = (u8, u8);
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> [f32; N] {
@@ -138,8 +139,8 @@ impl Vector for Scalar {
         zip(a, b, i32::wrapping_mul)
     }
     #[inline(always)]
-    unsafe fn sum_i(a: [i32; N]) -> i32 {
-        a.into_iter().fold(0, i32::wrapping_add)
+    unsafe fn sum_four_i(v: [[i32; N]; 4]) -> [i32; 4] {
+        v.map(|v| v.into_iter().fold(0, i32::wrapping_add))
     }
     #[inline(always)]
     unsafe fn bits_to_int(a: [f32; N]) -> [i32; N] {
@@ -166,13 +167,17 @@ impl Vector for Scalar {
         map(bytes, i32::from)
     }
     #[inline(always)]
-    unsafe fn store_u8(p: *mut u8, v: [i32; N]) {
-        // SAFETY: the caller promises N writable bytes.
-        unsafe { p.cast::<[u8; N]>().write_unaligned(map(v, |v| v.clamp(0, 255) as u8)) }
+    unsafe fn byte_range(low: u8, high: u8) -> (u8, u8) {
+        (low, high)
     }
     #[inline(always)]
-    unsafe fn store_u8_part(p: *mut u8, v: [i32; N], count: usize) {
-        let bytes = map(v, |v| v.clamp(0, 255) as u8);
+    unsafe fn store_u8(p: *mut u8, v: [i32; N], range: (u8, u8)) {
+        // SAFETY: the caller promises N writable bytes.
+        unsafe { Self::store_u8_part(p, v, range, N) }
+    }
+    #[inline(always)]
+    unsafe fn store_u8_part(p: *mut u8, v: [i32; N], (low, high): (u8, u8), count: usize) {
+        let bytes = map(v, |v| v.clamp(i32::from(low), i32::from(high)) as u8);
         // SAFETY: the caller promises `count <= N` writable bytes.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, count.min(N)) }
     }

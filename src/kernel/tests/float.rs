@@ -23,7 +23,8 @@ fn reference_attention(
             .collect();
         let total: f64 = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE);
         for c in 0..v.columns() {
-            let sum: f64 = weights.iter().enumerate().map(|(j, w)| w * f64::from(v.row(j)[c])).sum();
+            let sum: f64 =
+                weights.iter().enumerate().map(|(j, w)| w * f64::from(v.row(j)[c])).sum();
             out.push(sum / total);
         }
     }
@@ -224,8 +225,7 @@ fn rows_get_length_one() {
 #[test]
 fn activations_keep_their_bounds() {
     let points = cases(40_000, 60);
-    let mut x: Vec<f32> =
-        (0..=points).map(|i| (i as f32 / points as f32 - 0.5) * 40.0).collect();
+    let mut x: Vec<f32> = (0..=points).map(|i| (i as f32 / points as f32 - 0.5) * 40.0).collect();
     x.extend([0.0, -0.0, 1e-30, -1e-30, 100.0, -100.0, 1e6, -1e6, 1e30, -1e30]);
     for activation in Activation::ALL {
         let expected: Vec<f64> =

@@ -91,7 +91,8 @@ fn check(shape: Shape, random: &mut Random) {
         shape.at(pixel / width, pixel % width, n, |i, w| {
             sum += (i64::from(x[i]) - i64::from(input.zero_point)) * i64::from(weights[w]);
         });
-        let multiplier = (f64::from(scales[n]) * f64::from(input.scale) / f64::from(to.scale)) as f32;
+        let multiplier =
+            (f64::from(scales[n]) * f64::from(input.scale) / f64::from(to.scale)) as f32;
         let addend = f64::from(bias[n]) / f64::from(to.scale) + f64::from(to.zero_point);
         let y = (sum as f32).mul_add(multiplier, addend as f32);
         let clamp = |y: f32| y.round_ties_even().clamp(7.0, 207.0) as u8;
@@ -168,8 +169,7 @@ fn depthwise_of_all_windows() {
         let (height, width) = (1 + random.below(9), 1 + random.below(9));
         let window = random_window(&mut random, height, width);
         let channels = 1 + random.below(70);
-        let shape =
-            Shape { height, width, channels, outputs: channels, depthwise: true, window };
+        let shape = Shape { height, width, channels, outputs: channels, depthwise: true, window };
         check(shape, &mut random);
     }
 }
@@ -182,8 +182,7 @@ fn depthwise_of_all_channel_counts() {
         let stride = 1 + channels % 2;
         let (height, width) = (5 + channels % 4, 6);
         let window = Window::same(kernel, stride, height, width);
-        let shape =
-            Shape { height, width, channels, outputs: channels, depthwise: true, window };
+        let shape = Shape { height, width, channels, outputs: channels, depthwise: true, window };
         check(shape, &mut random);
     }
 }

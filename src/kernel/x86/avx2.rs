@@ -21,22 +21,14 @@ unsafe fn lanes(count: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - count.min(8)).cast()) }
 }
 
-/// Four vectors of integers to bytes, saturated, part by part.
+/// One vector of integers to eight bytes, clamped.
 #[inline(always)]
-unsafe fn pack(v: [__m256i; 4]) -> __m256i {
-    unsafe {
-        let low = _mm256_packs_epi32(v[0], v[1]);
-        let high = _mm256_packs_epi32(v[2], v[3]);
-        _mm256_packus_epi16(low, high)
-    }
-}
-
-/// One vector of integers to eight bytes, saturated.
-#[inline(always)]
-unsafe fn pack_one(v: __m256i) -> u64 {
+unsafe fn pack_one(v: __m256i, range: (__m256i, __m256i)) -> u64 {
     unsafe {
         let words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
-        _mm_cvtsi128_si64(_mm_packus_epi16(words, words)) as u64
+        let bytes = _mm_packus_epi16(words, words);
+        let (low, high) = (_mm256_castsi256_si128(range.0), _mm256_castsi256_si128(range.1));
+        _mm_cvtsi128_si64(_mm_min_epu8(_mm_max_epu8(bytes, low), high)) as u64
     }
 }
 
@@ -112,6 +104,7 @@ macro_rules! vector {
             const PRODUCT_VECTORS: usize = 2;
             type F = __m256;
             type I = __m256i;
+            type ByteRange = (__m256i, __m256i);
 
             #[inline(always)]
             unsafe fn splat(x: f32) -> __m256 {
@@ -221,12 +214,17 @@ macro_rules! vector {
                 unsafe { _mm256_mullo_epi32(a, b) }
             }
             #[inline(always)]
-            unsafe fn sum_i(a: __m256i) -> i32 {
+            unsafe fn sum_four_i(v: [__m256i; 4]) -> [i32; 4] {
                 unsafe {
-                    let high = _mm256_extracti128_si256::<1>(a);
-                    let v = _mm_add_epi32(_mm256_castsi256_si128(a), high);
-                    let v = _mm_add_epi32(v, _mm_unpackhi_epi64(v, v));
-                    _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32::<1>(v)))
+                    let a = _mm256_hadd_epi32(v[0], v[1]);
+                    let b = _mm256_hadd_epi32(v[2], v[3]);
+                    // Each 128-bit part now holds a sum of each of the four vectors.
+                    let v = _mm256_hadd_epi32(a, b);
+                    let high = _mm256_extracti128_si256::<1>(v);
+                    let mut sums = [0; 4];
+                    let v = _mm_add_epi32(_mm256_castsi256_si128(v), high);
+                    _mm_storeu_si128(sums.as_mut_ptr().cast(), v);
+                    sums
                 }
             }
             #[inline(always)]
@@ -254,24 +252,36 @@ macro_rules! vector {
                 }
             }
             #[inline(always)]
-            unsafe fn store_u8(p: *mut u8, v: __m256i) {
-                unsafe { p.cast::<u64>().write_unaligned(pack_one(v)) }
+            unsafe fn byte_range(low: u8, high: u8) -> (__m256i, __m256i) {
+                unsafe { (_mm256_set1_epi8(low as i8), _mm256_set1_epi8(high as i8)) }
             }
             #[inline(always)]
-            unsafe fn store_u8_part(p: *mut u8, v: __m256i, count: usize) {
+            unsafe fn store_u8(p: *mut u8, v: __m256i, range: (__m256i, __m256i)) {
+                unsafe { p.cast::<u64>().write_unaligned(pack_one(v, range)) }
+            }
+            #[inline(always)]
+            unsafe fn store_u8_part(
+                p: *mut u8,
+                v: __m256i,
+                range: (__m256i, __m256i),
+                count: usize,
+            ) {
                 unsafe {
-                    let copy = pack_one(v).to_le_bytes();
+                    let copy = pack_one(v, range).to_le_bytes();
                     std::ptr::copy_nonoverlapping(copy.as_ptr(), p, count.min(8));
                 }
             }
             #[inline(always)]
-            unsafe fn store_u8_four(p: *mut u8, v: [__m256i; 4]) {
+            unsafe fn store_u8_four(p: *mut u8, v: [__m256i; 4], range: (__m256i, __m256i)) {
                 unsafe {
                     // Packing works within 128-bit parts: vector `i`, part `l` ends at dword
                     // `4 l + i`.
+                    let low = _mm256_packs_epi32(v[0], v[1]);
+                    let high = _mm256_packs_epi32(v[2], v[3]);
+                    let v = _mm256_packus_epi16(low, high);
+                    let v = _mm256_min_epu8(_mm256_max_epu8(v, range.0), range.1);
                     let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-                    let packed = _mm256_permutevar8x32_epi32(pack(v), order);
-                    _mm256_storeu_si256(p.cast(), packed);
+                    _mm256_storeu_si256(p.cast(), _mm256_permutevar8x32_epi32(v, order));
                 }
             }
         }
@@ -327,10 +337,7 @@ impl Dot for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn interleave_part(
-        rows: [*const u8; 4],
-        count: usize,
-    ) -> [(__m256i, __m256i); 4] {
+    unsafe fn interleave_part(rows: [*const u8; 4], count: usize) -> [(__m256i, __m256i); 4] {
         unsafe {
             let v = interleave(load_rows(rows, count));
             [shifted(v[0]), shifted(v[1]), shifted(v[2]), shifted(v[3])]

@@ -27,6 +27,7 @@ impl Vector for Avx512 {
     const PRODUCT_VECTORS: usize = 4;
     type F = __m512;
     type I = __m512i;
+    type ByteRange = ByteRange;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m512 {
@@ -121,8 +122,25 @@ impl Vector for Avx512 {
         unsafe { _mm512_mullo_epi32(a, b) }
     }
     #[inline(always)]
-    unsafe fn sum_i(a: __m512i) -> i32 {
-        unsafe { _mm512_reduce_add_epi32(a) }
+    unsafe fn sum_four_i(v: [__m512i; 4]) -> [i32; 4] {
+        unsafe {
+            let a = _mm512_add_epi32(
+                _mm512_unpacklo_epi32(v[0], v[1]),
+                _mm512_unpackhi_epi32(v[0], v[1]),
+            );
+            let b = _mm512_add_epi32(
+                _mm512_unpacklo_epi32(v[2], v[3]),
+                _mm512_unpackhi_epi32(v[2], v[3]),
+            );
+            // Each 128-bit part now holds a sum of each of the four vectors.
+            let v = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+            let high = _mm512_extracti64x4_epi64::<1>(v);
+            let v = _mm256_add_epi32(_mm512_castsi512_si256(v), high);
+            let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+            let mut sums = [0; 4];
+            _mm_storeu_si128(sums.as_mut_ptr().cast(), v);
+            sums
+        }
     }
     #[inline(always)]
     unsafe fn bits_to_int(a: __m512) -> __m512i {
@@ -145,36 +163,50 @@ impl Vector for Avx512 {
         unsafe { _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes(count), p.cast())) }
     }
     #[inline(always)]
-    unsafe fn store_u8(p: *mut u8, v: __m512i) {
+    unsafe fn byte_range(low: u8, high: u8) -> ByteRange {
         unsafe {
-            let v = _mm512_max_epi32(v, _mm512_setzero_si512());
-            _mm_storeu_si128(p.cast(), _mm512_cvtusepi32_epi8(v));
+            ByteRange {
+                low: _mm512_set1_epi32(i32::from(low)),
+                high: _mm512_set1_epi32(i32::from(high)),
+                low_bytes: _mm512_set1_epi8(low as i8),
+                high_bytes: _mm512_set1_epi8(high as i8),
+            }
         }
     }
     #[inline(always)]
-    unsafe fn store_u8_part(p: *mut u8, v: __m512i, count: usize) {
+    unsafe fn store_u8(p: *mut u8, v: __m512i, range: ByteRange) {
         unsafe {
-            let v = _mm512_max_epi32(v, _mm512_setzero_si512());
-            _mm_mask_storeu_epi8(p.cast(), lanes(count), _mm512_cvtusepi32_epi8(v));
+            let v = _mm512_min_epi32(_mm512_max_epi32(v, range.low), range.high);
+            _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(v));
         }
     }
     #[inline(always)]
-    unsafe fn store_u8_four(p: *mut u8, v: [__m512i; 4]) {
+    unsafe fn store_u8_part(p: *mut u8, v: __m512i, range: ByteRange, count: usize) {
+        unsafe {
+            let v = _mm512_min_epi32(_mm512_max_epi32(v, range.low), range.high);
+            _mm_mask_storeu_epi8(p.cast(), lanes(count), _mm512_cvtepi32_epi8(v));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_u8_four(p: *mut u8, v: [__m512i; 4], range: ByteRange) {
         unsafe {
             // Packing works within 128-bit parts: vector `i`, part `l` ends at dword `4 l + i`.
-            _mm512_storeu_si512(p.cast(), _mm512_permutexvar_epi32(transposed(), pack(v)));
+            let low = _mm512_packs_epi32(v[0], v[1]);
+            let high = _mm512_packs_epi32(v[2], v[3]);
+            let v = _mm512_packus_epi16(low, high);
+            let v = _mm512_min_epu8(_mm512_max_epu8(v, range.low_bytes), range.high_bytes);
+            _mm512_storeu_si512(p.cast(), _mm512_permutexvar_epi32(transposed(), v));
         }
     }
 }
 
-/// Four vectors of integers to bytes, saturated, part by part.
-#[inline(always)]
-unsafe fn pack(v: [__m512i; 4]) -> __m512i {
-    unsafe {
-        let low = _mm512_packs_epi32(v[0], v[1]);
-        let high = _mm512_packs_epi32(v[2], v[3]);
-        _mm512_packus_epi16(low, high)
-    }
+/// The ends of a range, for integers and for bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ByteRange {
+    low: __m512i,
+    high: __m512i,
+    low_bytes: __m512i,
+    high_bytes: __m512i,
 }
 
 impl Dot for Avx512 {
