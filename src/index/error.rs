@@ -192,6 +192,16 @@ pub enum IndexError {
         /// What is wrong with it.
         source: EmbeddingError,
     },
+    /// A vector of a file has no direction or is not finite.
+    #[error("{path}: row {row}: {source}; the rows of the batches before it were imported")]
+    BadRow {
+        /// The file.
+        path: PathBuf,
+        /// Position in the file, from 0.
+        row: u64,
+        /// What is wrong with it.
+        source: EmbeddingError,
+    },
     /// A key is empty or too long.
     #[error("row {row} of the batch: a key has 1 to {most} bytes, not {found}")]
     KeyLength {

@@ -3,6 +3,7 @@
 //! (Written at the end.)
 
 mod batch;
+mod combine;
 mod compact;
 mod create;
 mod error;
@@ -13,10 +14,13 @@ mod files;
 mod filter;
 mod format;
 mod head;
+mod keys;
 mod lock;
 mod log;
 mod mmap;
+mod npy;
 mod quantise;
+mod query;
 mod reader;
 mod record;
 mod scan;
@@ -24,6 +28,7 @@ mod sketch;
 mod storage;
 mod tags;
 mod top;
+mod transfer;
 mod verify;
 mod writer;
 
@@ -32,15 +37,20 @@ use std::path::Path;
 use crate::embedding::SpaceId;
 
 pub use batch::NewRow;
+pub use combine::{Means, combine};
 pub use compact::Compacted;
 pub use error::IndexError;
 pub use filter::Filter;
 pub use format::{FORMAT_VERSION, MAX_DIMENSION, MAX_KEY, MAX_ROWS};
+pub use keys::Keys;
+pub use npy::{NpyReader, NpyWriter};
+pub use query::{MAX_TERMS, QueryError, Reading, Shown, Term, parse_query};
 pub use reader::{Entry, Reader};
 pub use record::{ShortDigest, Source, content_digest};
 pub use scan::{Hit, ScanOptions};
 pub use tags::{MAX_TAG_NAME, MAX_TAG_VALUE, MAX_TAGS, Tag, Tags};
 pub use top::MAX_RESULTS;
+pub use transfer::Imported;
 pub use verify::{Damage, Report};
 pub use writer::Writer;
 

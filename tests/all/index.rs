@@ -1,6 +1,8 @@
 //! The index by its public interface: what goes in comes out, in the right order.
 
-use sextant::index::{Filter, Index, IndexError, NewRow, ScanOptions, Tag, Tags, Writer};
+use sextant::index::{
+    Filter, Index, IndexError, Keys, NewRow, NpyWriter, ScanOptions, Tag, Tags, Writer,
+};
 use sextant::{Embedding, Modality, SpaceId};
 
 /// A space for tests.
@@ -252,4 +254,59 @@ fn the_fast_search_agrees_with_the_exact_one_on_clustered_vectors() {
     assert!(fast.iter().flatten().any(|hit| hit.row >= 18_432));
     let few = Filter { prefix: b"photos/001".to_vec(), ..Filter::default() };
     assert_eq!(search(false, &few), search(true, &few));
+}
+
+#[test]
+fn what_is_exported_can_be_imported_again() {
+    let (folder, _) = filled(24, 900);
+    let reader = Index::open(folder.path().join("i")).unwrap();
+    let (vectors, lines) = (folder.path().join("v.npy"), folder.path().join("v.jsonl"));
+    let filter = Filter { prefix: b"photos/005".to_vec(), ..Filter::default() };
+    let count = reader.export(&vectors, &lines, &filter, |_| {}).unwrap();
+    assert_eq!(count, 100);
+    let mut writer = Index::create(folder.path().join("j"), space(1), 24).unwrap();
+    let keys = Keys::File(lines);
+    let mut durable = Vec::new();
+    let imported =
+        writer.import(&vectors, &keys, Modality::Text, |rows| durable.push(rows)).unwrap();
+    assert_eq!((imported.rows, imported.replaced), (100, 0));
+    assert_eq!(durable, [100]);
+    let again = writer.import(&vectors, &keys, Modality::Text, |_| {}).unwrap();
+    assert_eq!((again.rows, again.replaced, writer.len()), (100, 100, 100));
+    let copy = Index::open(folder.path().join("j")).unwrap();
+    for (old, new) in (500..600).zip(100..200) {
+        // Rounding what was rounded before changes nothing.
+        assert_eq!(reader.vector(old).unwrap(), copy.vector(new).unwrap());
+        let (old, new) = (reader.entry(old).unwrap(), copy.entry(new).unwrap());
+        assert_eq!((old.key, old.modality), (new.key, new.modality));
+    }
+}
+
+#[test]
+fn an_import_that_does_not_fit_touches_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let vectors = folder.path().join("v.npy");
+    let write = |rows: &[[f32; 3]]| {
+        let file = std::fs::File::create(&vectors).unwrap();
+        let mut writer = NpyWriter::new(file, rows.len() as u64, 3).unwrap();
+        rows.iter().for_each(|row| writer.row(row).unwrap());
+        writer.finish().unwrap();
+    };
+    write(&[[1.0, 2.0, 3.0], [0.0, f32::NAN, 0.0]]);
+    let keys = folder.path().join("keys.txt");
+    std::fs::write(&keys, "only one\n").unwrap();
+    let import = |dimension, keys: Keys| {
+        let path = folder.path().join(format!("i{dimension}"));
+        let writer = match Writer::open(&path, space(1)) {
+            Ok(writer) => Ok(writer),
+            Err(_) => Index::create(&path, space(1), dimension),
+        };
+        let text = writer.unwrap().import(&vectors, &keys, Modality::Image, |_| {}).unwrap_err();
+        assert!(Index::open(&path).unwrap().is_empty());
+        text.to_string()
+    };
+    let numbered = || Keys::Numbered("v.npy".into());
+    assert!(import(4, numbered()).contains("has 3 components, and the index has 4"));
+    assert!(import(3, Keys::File(keys)).ends_with("1 keys for 2 vectors"));
+    assert!(import(3, numbered()).contains("v.npy: row 1: component 1 of the vector is not a"));
 }
