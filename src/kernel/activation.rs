@@ -83,7 +83,7 @@ pub(crate) use with_activation;
 /// # Safety
 /// `p` is readable and writable for `count` floats.
 #[inline(always)]
-unsafe fn activate_all<V: Vector>(activation: Activation, p: *mut f32, count: usize) {
+pub(crate) unsafe fn activate_all<V: Vector>(activation: Activation, p: *mut f32, count: usize) {
     // SAFETY: as the caller promises.
     with_activation!(activation, |constant| unsafe { activate_as::<V>(constant, p, count) });
 }

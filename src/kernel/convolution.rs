@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::{
-    Activation, AlignedBytes, Band, KernelError, Linear, Machine, Quantisation, Requantisation,
-    Scratch, StaticOutput, Window,
+    Activation, Band, KernelError, Linear, Machine, Quantisation, Requantisation, Scratch,
+    StaticOutput, Window,
 };
 
 /// A convolution with int8 weights (one group, no dilation).
@@ -18,7 +18,7 @@ pub struct Convolution {
     channels: usize,
 }
 
-/// Bytes of patches gathered before they are multiplied: half of a first-level cache.
+/// Bytes of patches to gather before they are multiplied: half of a first-level cache.
 const PATCH_BYTES: usize = 24 << 10;
 
 impl Convolution {
@@ -96,22 +96,12 @@ impl Convolution {
         if let Some(x) = self.pixels(&input, &rows) {
             return self.linear.forward_static(x, plan, residual, out, scratch);
         }
-        let outputs = self.outputs();
-        let mut bytes = std::mem::take(&mut scratch.patches);
-        self.each_patch_block(
-            &input,
-            plan.zero_point,
-            rows.len() * width,
-            &mut bytes,
-            |patches, at| {
-                let at = at.start * outputs..at.end * outputs;
-                let residual = residual.map(|r| &r[at.clone()]);
-                self.linear.forward_static(patches, plan, residual, &mut out[at], scratch);
-            },
-            rows.start * width,
-            width,
-        );
-        scratch.patches = bytes;
+        let row = width * self.outputs();
+        self.each_block(&input, plan.zero_point, rows, width, scratch, |patches, at| {
+            let at = at.start * row..at.end * row;
+            let residual = residual.map(|r| &r[at.clone()]);
+            self.linear.forward_static_padded(patches, plan, residual, &mut out[at]);
+        });
     }
 
     /// Computes some rows of the output, floats: `activation(convolution + bias)`.
@@ -133,29 +123,11 @@ impl Convolution {
             linear.forward_static_to_float(x, quantisation, activation, None, out, scratch);
             return;
         }
-        let outputs = self.outputs();
-        let mut bytes = std::mem::take(&mut scratch.patches);
-        let zero_point = quantisation.zero_point;
-        self.each_patch_block(
-            &input,
-            zero_point,
-            rows.len() * width,
-            &mut bytes,
-            |patches, at| {
-                let out = &mut out[at.start * outputs..at.end * outputs];
-                linear.forward_static_to_float(
-                    patches,
-                    quantisation,
-                    activation,
-                    None,
-                    out,
-                    scratch,
-                );
-            },
-            rows.start * width,
-            width,
-        );
-        scratch.patches = bytes;
+        let row = width * self.outputs();
+        self.each_block(&input, quantisation.zero_point, rows, width, scratch, |patches, at| {
+            let out = &mut out[at.start * row..at.end * row];
+            linear.forward_static_to_float_padded(patches, quantisation, activation, None, out);
+        });
     }
 
     /// Checks shapes; gives the output's width.
@@ -181,53 +153,111 @@ impl Convolution {
         })
     }
 
-    /// Gathers the patches of `count` output pixels from pixel `first` on, block by block, and
-    /// hands each block to `use_block` with its range of pixels (counted from `first`).
-    #[allow(clippy::too_many_arguments)]
-    fn each_patch_block(
+    /// Gathers the patches under a few output rows at a time, and hands them to `use_block` with the
+    /// rows (counted from the first one asked for).
+    fn each_block(
         &self,
         input: &Band<'_, u8>,
         zero_point: u8,
-        count: usize,
-        bytes: &mut AlignedBytes,
-        mut use_block: impl FnMut(&[u8], Range<usize>),
-        first: usize,
+        rows: Range<usize>,
         width: usize,
+        scratch: &mut Scratch,
+        mut use_block: impl FnMut(&[u8], Range<usize>),
     ) {
-        let length = self.linear.inputs();
-        let block = (PATCH_BYTES / length).max(16).next_multiple_of(12);
-        let mut start = 0;
-        while start < count {
-            let end = (start + block).min(count);
-            let patches = bytes.reserve((end - start) * length);
-            for (patch, pixel) in patches.chunks_exact_mut(length).zip(first + start..) {
-                self.gather(input, zero_point, (pixel / width, pixel % width), patch);
+        let stride = self.linear.padded_inputs();
+        let together = (PATCH_BYTES / (stride * width.max(1))).max(1);
+        for first in rows.clone().step_by(together) {
+            let block = first..(first + together).min(rows.end);
+            let patches = scratch.bytes.reserve(block.len() * width * stride);
+            for (y, patches) in block.clone().zip(patches.chunks_exact_mut(width * stride)) {
+                self.gather_row(input, zero_point, y, (width, stride), patches);
             }
-            use_block(patches, start..end);
-            start = end;
+            use_block(patches, block.start - rows.start..block.end - rows.start);
         }
     }
 
-    /// Copies the patch under one output pixel.
-    fn gather(&self, input: &Band<'_, u8>, zero_point: u8, at: (usize, usize), patch: &mut [u8]) {
-        let Window { kernel, stride, before, .. } = self.window;
-        let row_bytes = input.width * self.channels;
-        // The kernel columns that lie inside the picture.
-        let left = at.1 * stride[1];
-        let skip = before[1].saturating_sub(left).min(kernel[1]);
-        let x = (left + skip).saturating_sub(before[1]);
-        let taken = input.width.saturating_sub(x).min(kernel[1] - skip);
-        let span = skip * self.channels..(skip + taken) * self.channels;
-        for (ky, line) in patch.chunks_exact_mut(kernel[1] * self.channels).enumerate() {
-            let y = (at.0 * stride[0] + ky).wrapping_sub(before[0]);
-            if y >= input.height || taken == 0 {
-                line.fill(zero_point);
+    /// Copies the patches under output row `y`, `stride` bytes apart.
+    fn gather_row(
+        &self,
+        input: &Band<'_, u8>,
+        zero_point: u8,
+        y: usize,
+        (width, stride): (usize, usize),
+        patches: &mut [u8],
+    ) {
+        let Window { kernel, stride: step, before, .. } = self.window;
+        let (pixel, line) = (self.channels, kernel[1] * self.channels);
+        let row_bytes = input.width * pixel;
+        if stride > self.linear.inputs() {
+            let inputs = self.linear.inputs();
+            patches.chunks_exact_mut(stride).for_each(|patch| patch[inputs..].fill(0));
+        }
+        // Output columns whose whole kernel lies inside the picture.
+        let inside_start = before[1].div_ceil(step[1]).min(width);
+        let inside_end = (input.width + before[1] + step[1])
+            .checked_sub(kernel[1])
+            .map_or(0, |room| room / step[1])
+            .clamp(inside_start, width);
+        for ky in 0..kernel[0] {
+            let iy = (y * step[0] + ky).wrapping_sub(before[0]);
+            let to = &mut patches[ky * line..];
+            if iy >= input.height {
+                for x in 0..width {
+                    to[x * stride..][..line].fill(zero_point);
+                }
                 continue;
             }
-            let from = (y - input.first_row) * row_bytes + x * self.channels;
-            line[..span.start].fill(zero_point);
-            line[span.clone()].copy_from_slice(&input.data[from..from + span.len()]);
-            line[span.end..].fill(zero_point);
+            let row = &input.data[(iy - input.first_row) * row_bytes..][..row_bytes];
+            for x in (0..inside_start).chain(inside_end..width) {
+                let left = x * step[1];
+                for (kx, to) in to[x * stride..][..line].chunks_exact_mut(pixel).enumerate() {
+                    match (left + kx).checked_sub(before[1]).filter(|&ix| ix < input.width) {
+                        Some(ix) => to.copy_from_slice(&row[ix * pixel..][..pixel]),
+                        None => to.fill(zero_point),
+                    }
+                }
+            }
+            if inside_start < inside_end {
+                let from = &row[(inside_start * step[1] - before[1]) * pixel..];
+                let to = &mut to[inside_start * stride..];
+                let count = inside_end - inside_start;
+                copy_lines(from, step[1] * pixel, to, stride, line, count);
+            }
+        }
+    }
+}
+
+/// Copies `count` lines of bytes from and to places a fixed distance apart.
+fn copy_lines(
+    from: &[u8],
+    from_step: usize,
+    to: &mut [u8],
+    to_step: usize,
+    line: usize,
+    count: usize,
+) {
+    /// With a length known to the compiler a line is a few moves.
+    fn fixed<const N: usize>(
+        from: &[u8],
+        from_step: usize,
+        to: &mut [u8],
+        to_step: usize,
+        count: usize,
+    ) {
+        for i in 0..count {
+            to[i * to_step..][..N].copy_from_slice(&from[i * from_step..][..N]);
+        }
+    }
+    match line {
+        9 => fixed::<9>(from, from_step, to, to_step, count),
+        15 => fixed::<15>(from, from_step, to, to_step, count),
+        21 => fixed::<21>(from, from_step, to, to_step, count),
+        48 => fixed::<48>(from, from_step, to, to_step, count),
+        96 => fixed::<96>(from, from_step, to, to_step, count),
+        _ => {
+            for i in 0..count {
+                to[i * to_step..][..line].copy_from_slice(&from[i * from_step..][..line]);
+            }
         }
     }
 }

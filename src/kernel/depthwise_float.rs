@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::activation::apply;
+use super::activation::activate_all;
 use super::pack::MOST_INPUTS;
-use super::simd::{Vector, entry_points};
+use super::simd::{Vector, entry_points, load_some, store_some};
 use super::{Activation, Band, KernelError, Machine, Window};
 
 /// A depthwise convolution with float weights: every channel has a kernel of its own.
@@ -90,6 +90,19 @@ entry_points! {
         shape: (Range<usize>, usize), activation: Activation, out: *mut f32) = float_depthwise;
 }
 
+/// Outputs of a row computed together, so that each weight is loaded once for all.
+const TOGETHER: usize = 8;
+
+/// One vector of channels of one output row.
+struct Line<'a> {
+    layer: &'a DepthwiseFloat,
+    input: &'a Band<'a, f32>,
+    y: usize,
+    channel: usize,
+    /// Kernel rows that lie inside the picture.
+    kernel_rows: Range<usize>,
+}
+
 /// # Safety
 /// The band holds all input rows under the rows asked for; `out` holds those rows.
 #[inline(always)]
@@ -101,35 +114,102 @@ unsafe fn float_depthwise<V: Vector>(
     out: *mut f32,
 ) {
     let DepthwiseFloat { window, channels, .. } = *layer;
-    let [kernel_height, kernel_width] = window.kernel;
+    // Output columns whose whole kernel lies inside the picture.
+    let start = window.before[1].div_ceil(window.stride[1]).min(width);
+    let end = (input.width + window.before[1] + window.stride[1])
+        .checked_sub(window.kernel[1])
+        .map_or(0, |room| room / window.stride[1])
+        .clamp(start, width);
     for y in rows.clone() {
-        for x in 0..width {
-            for channel in (0..channels).step_by(V::LANES) {
-                // SAFETY: only pixels inside the picture and channels that exist are touched.
-                unsafe {
-                    let count = (channels - channel).min(V::LANES);
-                    let mut sum = V::load_part(layer.bias.as_ptr().add(channel), count);
-                    for ky in 0..kernel_height {
-                        let iy = (y * window.stride[0] + ky).wrapping_sub(window.before[0]);
-                        if iy >= input.height {
-                            continue;
-                        }
-                        for kx in 0..kernel_width {
-                            let ix = (x * window.stride[1] + kx).wrapping_sub(window.before[1]);
-                            if ix >= input.width {
-                                continue;
-                            }
-                            let at = ((iy - input.first_row) * input.width + ix) * channels;
-                            let a = V::load_part(input.data.as_ptr().add(at + channel), count);
-                            let tap = (ky * kernel_width + kx) * channels + channel;
-                            let w = V::load_part(layer.weights.as_ptr().add(tap), count);
-                            sum = V::fma(a, w, sum);
-                        }
+        let top = y * window.stride[0];
+        let kernel_rows = window.before[0].saturating_sub(top).min(window.kernel[0])
+            ..(input.height + window.before[0]).saturating_sub(top).min(window.kernel[0]);
+        for channel in (0..channels).step_by(V::LANES) {
+            let kernel_rows = kernel_rows.clone();
+            let line = Line { layer, input, y, channel, kernel_rows };
+            // SAFETY: only pixels inside the picture and channels that exist are touched.
+            unsafe {
+                let out = out.add((y - rows.start) * width * channels + channel);
+                let mut x = 0;
+                while x < width {
+                    let to = out.add(x * channels);
+                    let whole = channels - channel >= V::LANES && x >= start;
+                    if whole && x + TOGETHER <= end {
+                        several::<V, TOGETHER>(&line, x, to);
+                        x += TOGETHER;
+                    } else if whole && x + 2 <= end {
+                        several::<V, 2>(&line, x, to);
+                        x += 2;
+                    } else {
+                        single::<V>(&line, x, to);
+                        x += 1;
                     }
-                    let at = ((y - rows.start) * width + x) * channels + channel;
-                    V::store_part(out.add(at), apply::<V>(activation, sum), count);
                 }
             }
         }
+        let row = (y - rows.start) * width * channels;
+        // SAFETY: the row was just written.
+        unsafe { activate_all::<V>(activation, out.add(row), width * channels) }
+    }
+}
+
+/// Computes `N` outputs whose kernels lie inside the picture, in a whole vector of channels.
+///
+/// # Safety
+/// They do; `out` holds `N` pixels.
+#[inline(always)]
+unsafe fn several<V: Vector, const N: usize>(line: &Line<'_>, x: usize, out: *mut f32) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let DepthwiseFloat { window, channels, .. } = *line.layer;
+        let mut sums = [V::load(line.layer.bias.as_ptr().add(line.channel)); N];
+        let step = window.stride[1] * channels;
+        for ky in line.kernel_rows.clone() {
+            let row = line.y * window.stride[0] + ky - window.before[0] - line.input.first_row;
+            let column = x * window.stride[1] - window.before[1];
+            let mut from = line.input.data.as_ptr();
+            from = from.add((row * line.input.width + column) * channels + line.channel);
+            let mut weights = line.layer.weights.as_ptr();
+            weights = weights.add(ky * window.kernel[1] * channels + line.channel);
+            for _ in 0..window.kernel[1] {
+                let w = V::load(weights);
+                for (n, sum) in sums.iter_mut().enumerate() {
+                    *sum = V::fma(V::load(from.add(n * step)), w, *sum);
+                }
+                from = from.add(channels);
+                weights = weights.add(channels);
+            }
+        }
+        for (n, &sum) in sums.iter().enumerate() {
+            V::store(out.add(n * channels), sum);
+        }
+    }
+}
+
+/// Computes one output anywhere, in any number of channels.
+///
+/// # Safety
+/// `out` holds a pixel.
+#[inline(always)]
+unsafe fn single<V: Vector>(line: &Line<'_>, x: usize, out: *mut f32) {
+    // SAFETY: only columns inside the picture and channels that exist are touched.
+    unsafe {
+        let DepthwiseFloat { window, channels, .. } = *line.layer;
+        let count = (channels - line.channel).min(V::LANES);
+        let mut sum = load_some::<V>(line.layer.bias.as_ptr().add(line.channel), count);
+        for ky in line.kernel_rows.clone() {
+            let row = line.y * window.stride[0] + ky - window.before[0] - line.input.first_row;
+            for kx in 0..window.kernel[1] {
+                let column = (x * window.stride[1] + kx).wrapping_sub(window.before[1]);
+                if column < line.input.width {
+                    let at = (row * line.input.width + column) * channels + line.channel;
+                    let a = load_some::<V>(line.input.data.as_ptr().add(at), count);
+                    let tap = (ky * window.kernel[1] + kx) * channels + line.channel;
+                    let w = load_some::<V>(line.layer.weights.as_ptr().add(tap), count);
+                    sum = V::fma(a, w, sum);
+                }
+            }
+        }
+        store_some::<V>(out, sum, count);
     }
 }

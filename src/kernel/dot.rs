@@ -123,12 +123,16 @@ unsafe fn dot_all<V: Dot>(queries: &DotQueries, rows: &[i8], out: &mut [i32]) {
             }
         }
         while row < total {
-            let together = if row + 2 <= total { 2 } else { 1 };
+            // As many rows as leave accumulators in registers.
+            let most = if V::PRODUCT_VECTORS > 2 { 4 } else { 2 };
+            let together = if row + most <= total { most } else { 1 };
             let start = rows.as_ptr().add(row * dimension);
             for first in (0..count).step_by(TOGETHER) {
-                let mut sums = [[0; TOGETHER]; 2];
-                if together == 2 {
-                    sums = block::<V, 2, TOGETHER>(queries, start, first);
+                let mut sums = [[0; TOGETHER]; 4];
+                if V::PRODUCT_VECTORS > 2 && together == 4 {
+                    sums = block::<V, 4, TOGETHER>(queries, start, first);
+                } else if together == 2 {
+                    [sums[0], sums[1]] = block::<V, 2, TOGETHER>(queries, start, first);
                 } else {
                     [sums[0]] = block::<V, 1, TOGETHER>(queries, start, first);
                 }

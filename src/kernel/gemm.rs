@@ -72,13 +72,14 @@ pub(crate) fn dynamic(
 /// [`Linear::forward_static_to_float`] after its checks.
 pub(crate) fn to_float(
     linear: &Linear,
-    (x, count, stride): (&[u8], usize, usize),
+    (x, count): (&[u8], usize),
     input: Quantisation,
     activation: Activation,
     residual: Option<Matrix<'_, f32>>,
     out: &mut MatrixMut<'_, f32>,
 ) {
-    assert!(x.len() >= count * stride && stride == linear.weights.inputs_padded, "rows are short");
+    let stride = linear.padded_inputs();
+    assert!(x.len() >= count * stride, "rows are short");
     let rows = Rows { start: x.as_ptr(), count, stride };
     let zero_point = i32::from(input.zero_point);
     let output = FloatOutput {
@@ -100,12 +101,13 @@ pub(crate) fn to_float(
 /// [`Linear::forward_static`] after its checks.
 pub(crate) fn requantised(
     linear: &Linear,
-    (x, count, stride): (&[u8], usize, usize),
+    (x, count): (&[u8], usize),
     plan: &Requantisation,
     residual: Option<&[u8]>,
     out: &mut [u8],
 ) {
-    assert!(x.len() >= count * stride && stride == linear.weights.inputs_padded, "rows are short");
+    let stride = linear.padded_inputs();
+    assert!(x.len() >= count * stride, "rows are short");
     let rows = Rows { start: x.as_ptr(), count, stride };
     let residual = residual.map_or(std::ptr::null(), <[u8]>::as_ptr);
     let output = ByteOutput { plan, residual, out: out.as_mut_ptr() };

@@ -10,9 +10,9 @@ use std::ops::Range;
 
 use super::gemm;
 use super::pack::PackedWeights;
-use super::requantise::{Requantisation, StaticOutput};
 use super::{
-    Activation, KernelError, Machine, Matrix, MatrixMut, Quantisation, QuantisedRows, Scratch,
+    Activation, AlignedBytes, KernelError, Machine, Matrix, MatrixMut, Quantisation, QuantisedRows,
+    Requantisation, Scratch, StaticOutput,
 };
 
 /// A linear layer with int8 weights, packed for one machine: `y = x · Wᵀ · scales + bias`.
@@ -163,16 +163,25 @@ impl Linear {
         out: &mut [u8],
         scratch: &mut Scratch,
     ) {
-        let rows = x.len() / self.inputs();
-        assert_eq!(x.len(), rows * self.inputs(), "not a whole number of rows");
-        assert_eq!(out.len(), rows * self.outputs(), "output has the wrong length");
+        let x = self.padded_rows(x, &mut scratch.padded);
+        self.forward_static_padded(x, plan, residual, out);
+    }
+
+    /// [`Linear::forward_static`] of rows padded to [`Linear::padded_inputs`].
+    pub(crate) fn forward_static_padded(
+        &self,
+        x: &[u8],
+        plan: &Requantisation,
+        residual: Option<&[u8]>,
+        out: &mut [u8],
+    ) {
+        let rows = self.padded_row_count(x, out.len());
         assert_eq!(plan.multipliers.len(), self.scales.len(), "plan of another layer");
         assert_eq!(residual.is_some(), plan.residual.is_some(), "residual and plan disagree");
         if let Some(residual) = residual {
             assert_eq!(residual.len(), out.len(), "residual has the wrong length");
         }
-        let (x, stride) = self.padded_rows(x, rows, &mut scratch.bytes);
-        gemm::requantised(self, (x, rows, stride), plan, residual, out);
+        gemm::requantised(self, (x, rows), plan, residual, out);
     }
 
     /// Static input, floats out: `out = activation(x · Wᵀ + bias) + residual`.
@@ -188,31 +197,50 @@ impl Linear {
         out: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        let rows = x.len() / self.inputs();
-        assert_eq!(x.len(), rows * self.inputs(), "not a whole number of rows");
-        assert_eq!(out.len(), rows * self.outputs(), "output has the wrong length");
+        let x = self.padded_rows(x, &mut scratch.padded);
+        self.forward_static_to_float_padded(x, input, activation, residual, out);
+    }
+
+    /// [`Linear::forward_static_to_float`] of rows padded to [`Linear::padded_inputs`].
+    pub(crate) fn forward_static_to_float_padded(
+        &self,
+        x: &[u8],
+        input: Quantisation,
+        activation: Activation,
+        residual: Option<&[f32]>,
+        out: &mut [f32],
+    ) {
+        let rows = self.padded_row_count(x, out.len());
         let residual = residual.map(|r| Matrix::dense(r, rows, self.outputs()));
-        let (x, stride) = self.padded_rows(x, rows, &mut scratch.bytes);
         let mut out = MatrixMut::dense(out, rows, self.outputs());
-        gemm::to_float(self, (x, rows, stride), input, activation, residual, &mut out);
+        gemm::to_float(self, (x, rows), input, activation, residual, &mut out);
+    }
+
+    /// Inputs rounded up to what the machine's tiles read.
+    pub(crate) fn padded_inputs(&self) -> usize {
+        self.weights.inputs_padded
+    }
+
+    /// The number of padded rows, checked against the length of the output.
+    fn padded_row_count(&self, x: &[u8], out: usize) -> usize {
+        let rows = x.len() / self.padded_inputs();
+        assert_eq!(x.len(), rows * self.padded_inputs(), "not a whole number of rows");
+        assert_eq!(out, rows * self.outputs(), "output has the wrong length");
+        rows
     }
 
     /// Rows padded to whole groups of inputs: the rows themselves where they are whole.
-    fn padded_rows<'a>(
-        &self,
-        x: &'a [u8],
-        rows: usize,
-        scratch: &'a mut super::AlignedBytes,
-    ) -> (&'a [u8], usize) {
-        let (inputs, stride) = (self.inputs(), self.weights.inputs_padded);
+    fn padded_rows<'a>(&self, x: &'a [u8], scratch: &'a mut AlignedBytes) -> &'a [u8] {
+        let (inputs, stride) = (self.inputs(), self.padded_inputs());
+        assert!(x.len().is_multiple_of(inputs), "not a whole number of rows");
         if inputs == stride {
-            return (x, stride);
+            return x;
         }
-        let padded = scratch.reserve(rows * stride);
+        let padded = scratch.reserve(x.len() / inputs * stride);
         for (to, from) in padded.chunks_exact_mut(stride).zip(x.chunks_exact(inputs)) {
             to[..inputs].copy_from_slice(from);
             to[inputs..].fill(0);
         }
-        (padded, stride)
+        padded
     }
 }

@@ -56,7 +56,7 @@ impl AlignedBytes {
 pub struct Scratch {
     pub(crate) rows: super::QuantisedRows,
     pub(crate) bytes: AlignedBytes,
-    pub(crate) patches: AlignedBytes,
+    pub(crate) padded: AlignedBytes,
     pub(crate) numbers: AlignedBytes,
 }
 

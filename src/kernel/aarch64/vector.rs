@@ -13,6 +13,7 @@ impl<P: Copy> Vector for Lanes<P> {
     const PRODUCT_VECTORS: usize = 4;
     type F = float32x4_t;
     type I = int32x4_t;
+    type ByteRange = (uint8x16_t, uint8x16_t);
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> float32x4_t {
@@ -157,9 +158,11 @@ impl<P: Copy> Vector for Lanes<P> {
         unsafe { vmulq_s32(a, b) }
     }
     #[inline(always)]
-    unsafe fn sum_i(a: int32x4_t) -> i32 {
-        // SAFETY: NEON is always there.
-        unsafe { vaddvq_s32(a) }
+    unsafe fn sum_four_i([a, b, c, d]: [int32x4_t; 4]) -> [i32; 4] {
+        let mut sums = [0; 4];
+        // SAFETY: the array has room for the four sums.
+        unsafe { vst1q_s32(sums.as_mut_ptr(), vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d))) };
+        sums
     }
     #[inline(always)]
     unsafe fn bits_to_int(a: float32x4_t) -> int32x4_t {
@@ -197,28 +200,45 @@ impl<P: Copy> Vector for Lanes<P> {
         unsafe { widen(bytes) }
     }
     #[inline(always)]
-    unsafe fn store_u8(p: *mut u8, v: int32x4_t) {
-        // SAFETY: the caller promises four writable bytes.
-        unsafe { p.cast::<u32>().write_unaligned(narrow(v)) }
-    }
-    #[inline(always)]
-    unsafe fn store_u8_part(p: *mut u8, v: int32x4_t, count: usize) {
-        if count >= 4 {
-            // SAFETY: the caller promises four writable bytes.
-            return unsafe { Self::store_u8(p, v) };
-        }
+    unsafe fn byte_range(low: u8, high: u8) -> (uint8x16_t, uint8x16_t) {
         // SAFETY: NEON is always there.
-        let bytes = unsafe { narrow(v) }.to_le_bytes();
-        // SAFETY: only the `count` bytes that the caller promises are written.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, count) }
+        unsafe { (vdupq_n_u8(low), vdupq_n_u8(high)) }
     }
     #[inline(always)]
-    unsafe fn store_u8_four(p: *mut u8, [a, b, c, d]: [int32x4_t; 4]) {
+    unsafe fn store_u8(p: *mut u8, v: int32x4_t, range: (uint8x16_t, uint8x16_t)) {
+        // SAFETY: the caller promises four writable bytes.
+        unsafe { p.cast::<u32>().write_unaligned(narrow(v, range)) }
+    }
+    #[inline(always)]
+    unsafe fn store_u8_part(
+        p: *mut u8,
+        v: int32x4_t,
+        range: (uint8x16_t, uint8x16_t),
+        count: usize,
+    ) {
+        // SAFETY: only the `count` bytes that the caller promises are written.
+        unsafe {
+            if count >= 4 {
+                return Self::store_u8(p, v, range);
+            }
+            let bytes = narrow(v, range).to_le_bytes();
+            for (i, byte) in bytes.into_iter().enumerate().take(count) {
+                *p.add(i) = byte;
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_u8_four(
+        p: *mut u8,
+        [a, b, c, d]: [int32x4_t; 4],
+        (lowest, highest): (uint8x16_t, uint8x16_t),
+    ) {
         // SAFETY: the caller promises 16 writable bytes.
         unsafe {
             let low = vqmovun_high_s32(vqmovun_s32(a), b);
             let high = vqmovun_high_s32(vqmovun_s32(c), d);
-            vst1q_u8(p, vqmovn_high_u16(vqmovn_u16(low), high));
+            let bytes = vqmovn_high_u16(vqmovn_u16(low), high);
+            vst1q_u8(p, vminq_u8(vmaxq_u8(bytes, lowest), highest));
         }
     }
 }
@@ -236,16 +256,17 @@ unsafe fn widen(bytes: u32) -> int32x4_t {
     }
 }
 
-/// Four lanes to four bytes, saturated to 0..=255.
+/// Four lanes to four bytes, clamped to a range.
 ///
 /// # Safety
 /// None beyond NEON, which every aarch64 processor has.
 #[inline(always)]
-unsafe fn narrow(v: int32x4_t) -> u32 {
+unsafe fn narrow(v: int32x4_t, (low, high): (uint8x16_t, uint8x16_t)) -> u32 {
     // SAFETY: NEON is always there.
     unsafe {
         let halves = vqmovun_s32(v);
         let bytes = vqmovn_u16(vcombine_u16(halves, halves));
+        let bytes = vmin_u8(vmax_u8(bytes, vget_low_u8(low)), vget_low_u8(high));
         vget_lane_u32::<0>(vreinterpret_u32_u8(bytes))
     }
 }
