@@ -165,6 +165,10 @@ fn a_declaration_survives_being_written_and_every_value_is_in_its_canonical_form
     let canonical: std::collections::BTreeSet<String> =
         specs.values().map(Preprocess::canonical).collect();
     assert_eq!(canonical.len(), specs.len());
+    // Part of every space's fingerprint: embeddings on disk become strangers if it changes.
+    let expected = "Squash [45, 21] [45, 21] Bilinear [0.48145467, 0.4578275, 0.40821072] \
+                    [0.26862955, 0.2613026, 0.2757771] [10, 200, 90] [250, 120, 30]";
+    assert_eq!(specs["squash-45x21-bilinear"].canonical(), expected);
     let with_crop = declaration("resize = \"squash\"\nresize_size = 32\ncrop = 32").unwrap();
     let without = declaration("resize = \"squash\"\nresize_size = 32").unwrap();
     assert_eq!(with_crop.canonical(), without.canonical());

@@ -24,7 +24,6 @@ pub enum DecodeError {
         /// The file.
         name: String,
         /// What the operating system says.
-        #[source]
         reason: std::io::Error,
     },
     /// The file has no content.
