@@ -1,6 +1,7 @@
 //! Where results, messages and versions are printed.
 
 use std::io::{self, Write};
+use std::sync::LazyLock;
 
 use serde::Serialize;
 
@@ -25,7 +26,22 @@ pub fn six_digits(value: f32) -> f64 {
     (f64::from(value) * 1e6).round() / 1e6
 }
 
-/// What `--version` prints after the version: commit, processor and kernels.
+/// What `--version` prints after the name: version, commit, processor features and kernels.
 pub fn long_version() -> &'static str {
-    concat!(env!("CARGO_PKG_VERSION"))
+    static VERSION: LazyLock<String> = LazyLock::new(describe_version);
+    &VERSION
+}
+
+fn describe_version() -> String {
+    let kernels = match sextant::Machine::active() {
+        Ok(machine) => machine.name().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let available: Vec<_> = sextant::Machine::available().iter().map(|m| m.name()).collect();
+    format!(
+        "{} (commit {})\nkernels: {kernels} (this processor can run: {})",
+        env!("CARGO_PKG_VERSION"),
+        env!("SEXTANT_COMMIT"),
+        available.join(", ")
+    )
 }

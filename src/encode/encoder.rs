@@ -169,7 +169,7 @@ impl Encoder {
     /// Embeds each place of a picture, for packages with a spatial output.
     ///
     /// # Errors
-    /// [`EncodeError`]; [`TowerError::NoSuchTensor`] where the package declares no spatial output.
+    /// [`EncodeError`]; [`TowerError::NoOutput`] where the package declares no spatial output.
     pub fn places(&self, picture: &Picture, source_name: &str) -> Result<PlaceGrid, EncodeError> {
         let pixels = self.pixels(picture);
         let tower = self.place_tower()?;
@@ -266,12 +266,8 @@ impl Encoder {
     fn place_tower(&self) -> Result<&Tower, EncodeError> {
         let image = &self.package.manifest().image;
         let Some(spatial) = &image.spatial else {
-            return Err(EncodeError::Tower(TowerError::NoSuchTensor {
-                file: self.package.describe(&image.file),
-                what: "output",
-                name: "spatial".to_owned(),
-                present: image.output.clone(),
-            }));
+            let file = self.package.describe(&image.file);
+            return Err(EncodeError::Tower(TowerError::NoOutput { file, what: "spatial" }));
         };
         once(&self.places, || self.build_image(spatial))
     }
@@ -279,8 +275,7 @@ impl Encoder {
     fn build_image(&self, output: &str) -> Result<Tower, EncodeError> {
         let image = &self.package.manifest().image;
         let bytes = self.package.read(&image.file, &image.sha256)?;
-        let (width, height) = image.preprocess.output_size();
-        let shape = InputShape::Pixels { height: height as usize, width: width as usize };
+        let shape = InputShape::of(&image.preprocess);
         let spec = TowerSpec {
             file: self.package.describe(&image.file),
             inputs: vec![(image.input.clone(), shape)],

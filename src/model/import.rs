@@ -168,7 +168,7 @@ fn image_tower(options: &ImportOptions) -> Result<(ImageTower, usize), ImportErr
     let output = first_output(graph, &file)?;
     let spec = TowerSpec {
         file,
-        inputs: vec![(input.name.clone(), InputShape::Pixels { height, width })],
+        inputs: vec![(input.name.clone(), InputShape::of(&preprocess))],
         outputs: vec![output.clone()],
     };
     let blank = Tensor::zero::<f32>(&[1, 3, height, width]).expect("a small shape");

@@ -6,6 +6,12 @@ use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::plan::SimplePlan;
 
+use super::int8::{
+    CompileOptions, Dimension, Element, InputSpec, Int8Error, Pixels, Report, compile,
+};
+use crate::kernel::{Machine, MachineError};
+use crate::picture::Preprocess;
+
 /// Why a tower cannot be built or run. Each variant names the graph's file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,26 +24,25 @@ pub enum TowerError {
         /// What the decoder says.
         reason: String,
     },
-    /// The graph has no input or output of a name that `model.toml` gives.
-    #[error("{file}: the graph has no {what} named \"{name}\"; it has {present}")]
-    NoSuchTensor {
+    /// The graph cannot be used.
+    #[error("{file}: {reason}")]
+    Graph {
         /// The graph's file.
         file: String,
-        /// `input` or `output`.
+        /// The rule it breaks.
+        reason: Int8Error,
+    },
+    /// The package declares no output of that kind.
+    #[error("{file}: this model has no {what} output")]
+    NoOutput {
+        /// The graph's file.
+        file: String,
+        /// The kind of output.
         what: &'static str,
-        /// The name asked for.
-        name: String,
-        /// The names it has.
-        present: String,
     },
-    /// tract cannot run the graph.
-    #[error("{file}: tract cannot prepare this graph: {reason}")]
-    Unsupported {
-        /// The graph's file.
-        file: String,
-        /// The chain of reasons.
-        reason: String,
-    },
+    /// The kernels asked for do not exist here.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
     /// An output has another size than `model.toml` says.
     #[error("{file}: output \"{output}\" holds {found} numbers where model.toml says {expected}")]
     Dimension {
@@ -69,9 +74,27 @@ pub enum InputShape {
         height: usize,
         /// Columns.
         width: usize,
+        /// What is subtracted from each channel, on a scale from 0 to 1.
+        mean: [f32; 3],
+        /// What divides each channel after that.
+        std: [f32; 3],
     },
     /// Tokens, `i64 [1, n]`: `Some(n)` where the length is fixed.
     Tokens(Option<usize>),
+}
+
+impl InputShape {
+    /// The pixels that a package's preprocessing gives.
+    pub fn of(preprocess: &Preprocess) -> Self {
+        let (width, height) = preprocess.output_size();
+        let spec = preprocess.spec();
+        Self::Pixels {
+            height: height as usize,
+            width: width as usize,
+            mean: spec.mean,
+            std: spec.std,
+        }
+    }
 }
 
 /// What a tower is built from.
@@ -91,11 +114,9 @@ pub struct TowerSpec {
 pub struct Tower {
     file: String,
     outputs: Vec<String>,
-    input_types: Vec<DatumType>,
-    plan: Arc<Plan>,
+    plan: Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>,
+    report: Report,
 }
-
-type Plan = SimplePlan<TypedFact, Box<dyn TypedOp>>;
 
 /// One output of a run: its shape and its numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,14 +133,25 @@ impl Tower {
     /// # Errors
     /// [`TowerError`], naming `spec.file`.
     pub fn build(onnx: &[u8], spec: &TowerSpec) -> Result<Self, TowerError> {
-        let file = &spec.file;
-        let proto = decode(onnx, file)?;
-        check_names(&proto, spec)?;
-        let (input_types, plan) = prepare(&proto, spec).map_err(|e| TowerError::Unsupported {
-            file: file.clone(),
-            reason: format!("{e:#}"),
-        })?;
-        Ok(Self { file: file.clone(), outputs: spec.outputs.clone(), input_types, plan })
+        let options = CompileOptions {
+            inputs: spec.inputs.iter().map(input_spec).collect(),
+            outputs: spec.outputs.clone(),
+            pixels: spec.inputs.first().and_then(|(_, shape)| pixels(shape)),
+            machine: Machine::active().map_err(TowerError::Machine)?,
+        };
+        let compiled = compile(onnx, &options)
+            .map_err(|reason| TowerError::Graph { file: spec.file.clone(), reason })?;
+        Ok(Self {
+            file: spec.file.clone(),
+            outputs: spec.outputs.clone(),
+            plan: compiled.plan,
+            report: compiled.report,
+        })
+    }
+
+    /// Which parts of the graph run on int8 operators, and which on tract's.
+    pub fn report(&self) -> &Report {
+        &self.report
     }
 
     /// Runs the graph on tensors in the order of `spec.inputs`.
@@ -131,10 +163,6 @@ impl Tower {
             file: self.file.clone(),
             reason: format!("{e:#}"),
         };
-        let cast = inputs.iter().zip(&self.input_types).map(|(input, datum_type)| {
-            Ok(input.cast_to_dt(*datum_type)?.into_owned().into_tvalue())
-        });
-        let inputs = cast.collect::<TractResult<TVec<TValue>>>().map_err(failed)?;
         let results = self.plan.run(inputs).map_err(failed)?;
         results
             .iter()
@@ -172,8 +200,31 @@ impl Tower {
     }
 }
 
+fn input_spec((name, shape): &(String, InputShape)) -> InputSpec {
+    let fixed = Dimension::Fixed;
+    let (element, shape) = match shape {
+        InputShape::Pixels { height, width, .. } => {
+            (Element::Float, vec![fixed(1), fixed(3), fixed(*height), fixed(*width)])
+        }
+        InputShape::Tokens(Some(length)) => (Element::Integer, vec![fixed(1), fixed(*length)]),
+        InputShape::Tokens(None) => {
+            (Element::Integer, vec![fixed(1), Dimension::Symbolic("tokens".to_owned())])
+        }
+    };
+    InputSpec { name: name.clone(), element, shape }
+}
+
+fn pixels(shape: &InputShape) -> Option<Pixels> {
+    match shape {
+        InputShape::Pixels { mean, std, .. } => {
+            Some(Pixels { mean: mean.to_vec(), std: std.to_vec() })
+        }
+        InputShape::Tokens(_) => None,
+    }
+}
+
 /// Decodes an ONNX file without running anything.
-pub(crate) fn decode(onnx: &[u8], file: &str) -> Result<ModelProto, TowerError> {
+pub(super) fn decode(onnx: &[u8], file: &str) -> Result<ModelProto, TowerError> {
     let not_onnx = |reason: String| TowerError::NotOnnx { file: file.to_owned(), reason };
     let proto = tract_onnx::onnx()
         .proto_model_for_read(&mut &*onnx)
@@ -182,62 +233,4 @@ pub(crate) fn decode(onnx: &[u8], file: &str) -> Result<ModelProto, TowerError> 
         Some(graph) if !graph.node.is_empty() => Ok(proto),
         _ => Err(not_onnx("it holds no graph".to_owned())),
     }
-}
-
-fn check_names(proto: &ModelProto, spec: &TowerSpec) -> Result<(), TowerError> {
-    let graph = proto.graph.as_ref().expect("decode() refuses models without a graph");
-    let inputs: Vec<&str> = graph.input.iter().map(|i| i.name.as_str()).collect();
-    let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
-    let check = |what, name: &str, present: &[&str]| {
-        if present.contains(&name) {
-            return Ok(());
-        }
-        Err(TowerError::NoSuchTensor {
-            file: spec.file.clone(),
-            what,
-            name: name.to_owned(),
-            present: present.join(", "),
-        })
-    };
-    spec.inputs.iter().try_for_each(|(name, _)| check("input", name, &inputs))?;
-    spec.outputs.iter().try_for_each(|name| check("output", name, &outputs))
-}
-
-fn prepare(
-    proto: &ModelProto,
-    spec: &TowerSpec,
-) -> TractResult<(Vec<DatumType>, Arc<Plan>)> {
-    let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-    let parsed = onnx.parse(proto, None)?;
-    let mut model = parsed.model;
-    let outlet = |name: &str| {
-        let found = parsed.outlets_by_name.get(name).copied();
-        found.ok_or_else(|| TractError::msg(format!("no tensor {name}")))
-    };
-    let inputs = spec.inputs.iter().map(|(n, _)| outlet(n)).collect::<TractResult<Vec<_>>>()?;
-    let outputs = spec.outputs.iter().map(|n| outlet(n)).collect::<TractResult<Vec<_>>>()?;
-    model.set_input_outlets(&inputs)?;
-    model.select_output_outlets(&outputs)?;
-    let tokens = model.symbols.sym("tokens");
-    let mut input_types = Vec::new();
-    for (slot, (_, shape)) in spec.inputs.iter().enumerate() {
-        let declared = model.input_fact(slot)?.datum_type();
-        let (default, dims): (DatumType, TVec<TDim>) = match shape {
-            InputShape::Pixels { height, width } => (
-                f32::datum_type(),
-                tvec!(1.to_dim(), 3.to_dim(), height.to_dim(), width.to_dim()),
-            ),
-            InputShape::Tokens(Some(length)) => {
-                (i64::datum_type(), tvec!(1.to_dim(), length.to_dim()))
-            }
-            InputShape::Tokens(None) => {
-                (i64::datum_type(), tvec!(1.to_dim(), tokens.clone().to_dim()))
-            }
-        };
-        let datum_type = declared.unwrap_or(default);
-        model.set_input_fact(slot, InferenceFact::dt_shape(datum_type, dims))?;
-        input_types.push(datum_type);
-    }
-    let plan = model.into_typed()?.into_decluttered()?.into_optimized()?.into_runnable()?;
-    Ok((input_types, plan))
 }
