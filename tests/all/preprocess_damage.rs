@@ -84,7 +84,10 @@ fn what_is_no_picture_is_named() {
     assert!(matches!(refusal(b"cat, dog\n"), DecodeError::NotPicture { .. }));
     assert!(matches!(refusal(&[0; 5000]), DecodeError::NotPicture { .. }));
     let phone = refusal(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic");
-    assert_eq!(phone.to_string(), "photo: is a HEIC file: convert it to JPEG or PNG first");
+    assert_eq!(
+        phone.to_string(),
+        "photo: is HEIC, which is not read: convert it to JPEG or PNG first"
+    );
     assert!(matches!(refusal(b"\xFF\xD8\xFF"), DecodeError::Truncated { .. }));
     assert!(matches!(refusal(b"\x89PNG\r\n\x1a\n"), DecodeError::Truncated { .. }));
 }

@@ -49,7 +49,7 @@ pub enum DecodeError {
         name: String,
     },
     /// A picture, in a format that is not read.
-    #[error("{name}: is a {format} file: convert it to JPEG or PNG first")]
+    #[error("{name}: is {format}, which is not read: convert it to JPEG or PNG first")]
     OtherFormat {
         /// The file.
         name: String,

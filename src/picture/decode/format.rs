@@ -16,7 +16,7 @@ const OTHER_FORMATS: [(usize, &[u8], &str); 17] = [
     (4, b"ftypmsf1", "HEIF"),
     (4, b"ftypavif", "AVIF"),
     (4, b"ftypavis", "AVIF"),
-    (4, b"ftyp", "video"),
+    (4, b"ftyp", "MP4 video"),
     (0, b"\x1A\x45\xDF\xA3", "Matroska or WebM video"),
     (0, b"\xFF\x0A", "JPEG XL"),
     (0, b"\0\0\0\x0CJXL ", "JPEG XL"),
@@ -25,7 +25,7 @@ const OTHER_FORMATS: [(usize, &[u8], &str); 17] = [
     (0, b"<svg", "SVG"),
     (0, b"qoif", "QOI"),
     (0, b"8BPS", "Photoshop"),
-    (0, b"\0\0\x01\0", "icon (ICO)"),
+    (0, b"\0\0\x01\0", "an icon (ICO)"),
 ];
 
 /// The format of a file from its first [`HEADER_BYTES`] (or from all of it).
