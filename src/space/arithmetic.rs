@@ -1,0 +1,331 @@
+//! Adding, subtracting and turning points of a space.
+//!
+//! Every result is a unit vector again; what else an operation keeps is said with it.
+
+use super::error::SpaceError;
+use crate::embedding::{Embedding, EmbeddingError, Modality};
+
+/// The sum of weighted unit vectors may shrink to this part of the sum of the weights before it
+/// counts as cancelled: what is left below is rounding noise without a direction.
+const CANCELLED: f64 = 1e-5;
+
+/// The means of a space's modalities, for closing the modality gap.
+///
+/// Pictures and texts lie in cones of their own; a sum of both is then pulled by the distance of
+/// the cones as much as by what they say. Taking the mean of its kind from every point first
+/// (and putting one back) lets the sum work on meaning alone (Liang et al. 2022).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Centres<'a> {
+    /// Mean of picture embeddings.
+    pub image: Option<&'a [f32]>,
+    /// Mean of text embeddings.
+    pub text: Option<&'a [f32]>,
+}
+
+impl<'a> Centres<'a> {
+    /// The mean of one modality, if it is known.
+    pub fn of(&self, modality: Modality) -> Option<&'a [f32]> {
+        match modality {
+            Modality::Image => self.image,
+            Modality::Text => self.text,
+            Modality::Audio => None,
+        }
+    }
+}
+
+/// Adds weighted embeddings and brings the sum back onto the sphere.
+///
+/// Keeps the space; the order of terms and a positive factor on all weights do not matter. The
+/// result counts as a picture if any term was one with a positive weight, else as the first
+/// term's kind. `a - a` is [`SpaceError::Cancelled`].
+///
+/// ```
+/// use sextant::space::combine;
+/// use sextant::{Embedding, Modality, SpaceId};
+/// let at = |x, y| {
+///     Embedding::new(SpaceId::from_bytes([0; 32]), Modality::Image, vec![x, y]).unwrap()
+/// };
+/// let (a, b) = (at(1.0, 0.0), at(0.0, 1.0));
+/// let sum = combine(&[(1.0, &a), (1.0, &b)]).unwrap();
+/// assert!((sum.values()[0] - 0.5f32.sqrt()).abs() < 1e-6);
+/// assert!(combine(&[(1.0, &a), (-1.0, &a)]).is_err());
+/// ```
+///
+/// # Errors
+/// [`SpaceError::NoTerms`], [`SpaceError::Weight`], [`SpaceError::Cancelled`],
+/// [`EmbeddingError::SpaceMismatch`].
+pub fn combine(terms: &[(f32, &Embedding)]) -> Result<Embedding, SpaceError> {
+    weighted_sum(terms, Centres::default())
+}
+
+/// The same with the modality gap closed: each term counts from the mean of its own kind, and
+/// the sum is put at the mean of pictures, so that it finds pictures. Terms of a kind without a
+/// known mean count from the origin, as in [`combine`].
+///
+/// Keeps a lone picture where it is.
+///
+/// # Errors
+/// As [`combine`]; [`SpaceError::Dimension`] when a mean has another length.
+pub fn combine_centred(
+    terms: &[(f32, &Embedding)],
+    centres: Centres<'_>,
+) -> Result<Embedding, SpaceError> {
+    weighted_sum(terms, centres)
+}
+
+fn weighted_sum(
+    terms: &[(f32, &Embedding)],
+    centres: Centres<'_>,
+) -> Result<Embedding, SpaceError> {
+    let (_, first) = *terms.first().ok_or(SpaceError::NoTerms)?;
+    let dimension = first.values().len();
+    let mut sum = vec![0f64; dimension];
+    let (mut weights, mut positive) = (0f64, 0f64);
+    for (place, &(weight, term)) in terms.iter().enumerate() {
+        if !weight.is_finite() {
+            return Err(SpaceError::Weight { term: place + 1, weight });
+        }
+        same_space(first, term)?;
+        let centre = mean_of(centres, term.modality(), dimension)?;
+        for (index, total) in sum.iter_mut().enumerate() {
+            let origin = centre.map_or(0.0, |mean| f64::from(mean[index]));
+            *total += f64::from(weight) * (f64::from(term.values()[index]) - origin);
+        }
+        weights += f64::from(weight.abs());
+        positive += f64::from(weight.max(0.0));
+    }
+    let length = sum.iter().map(|x| x * x).sum::<f64>().sqrt();
+    if length <= CANCELLED * weights {
+        return Err(SpaceError::Cancelled);
+    }
+    let shows_picture =
+        |&(weight, term): &(f32, &Embedding)| weight > 0.0 && term.modality() == Modality::Image;
+    let modality = if terms.iter().any(shows_picture) { Modality::Image } else { first.modality() };
+    // The offset grows with the positive weights, so that a factor on all weights changes nothing.
+    if let Some(mean) = mean_of(centres, Modality::Image, dimension)? {
+        let amount = if positive > 0.0 { positive } else { weights };
+        sum.iter_mut().zip(mean).for_each(|(x, &m)| *x += amount * f64::from(m));
+    }
+    rebuilt(first, modality, sum)
+}
+
+fn mean_of<'a>(
+    centres: Centres<'a>,
+    modality: Modality,
+    dimension: usize,
+) -> Result<Option<&'a [f32]>, SpaceError> {
+    match centres.of(modality) {
+        Some(mean) if mean.len() != dimension => {
+            Err(SpaceError::Dimension { left: dimension, right: mean.len() })
+        }
+        mean => Ok(mean),
+    }
+}
+
+fn same_space(left: &Embedding, right: &Embedding) -> Result<(), SpaceError> {
+    if left.space() == right.space() && left.values().len() == right.values().len() {
+        return Ok(());
+    }
+    let (left, right) = (left.space().short(), right.space().short());
+    Err(EmbeddingError::SpaceMismatch { left, right }.into())
+}
+
+/// A sum as an embedding of `like`'s space.
+fn rebuilt(like: &Embedding, modality: Modality, sum: Vec<f64>) -> Result<Embedding, SpaceError> {
+    let values = sum.into_iter().map(|x| x as f32).collect();
+    match Embedding::new(like.space(), modality, values) {
+        Err(EmbeddingError::Zero) => Err(SpaceError::Cancelled),
+        result => Ok(result?),
+    }
+}
+
+/// Takes the mean of its modality from an embedding and brings it back onto the sphere
+/// ("I0T", post-hoc form: centred spaces have no gap).
+///
+/// Keeps differences between points of one modality (before they are scaled to the sphere).
+///
+/// # Errors
+/// [`SpaceError::Dimension`]; [`SpaceError::Cancelled`] when the embedding is the mean.
+pub fn centred(embedding: &Embedding, centres: Centres<'_>) -> Result<Embedding, SpaceError> {
+    let values = embedding.values();
+    let Some(mean) = mean_of(centres, embedding.modality(), values.len())? else {
+        return Ok(embedding.clone());
+    };
+    let difference: Vec<f64> =
+        values.iter().zip(mean).map(|(&x, &m)| f64::from(x) - f64::from(m)).collect();
+    if difference.iter().map(|x| x * x).sum::<f64>().sqrt() <= CANCELLED {
+        return Err(SpaceError::Cancelled);
+    }
+    rebuilt(embedding, embedding.modality(), difference)
+}
+
+/// The point `share` of the way from `from` to `to` on the great circle through both
+/// (spherical interpolation, Shoemake 1985): 0 gives `from`, 1 gives `to`, values outside go on.
+///
+/// Keeps the plane of the two points and moves at an even angle, which a weighted sum does not.
+///
+/// # Errors
+/// [`SpaceError::OutOfRange`] when `share` is not finite; [`SpaceError::Antipodal`] when the
+/// points are opposite; [`EmbeddingError::SpaceMismatch`].
+pub fn interpolate(from: &Embedding, to: &Embedding, share: f32) -> Result<Embedding, SpaceError> {
+    same_space(from, to)?;
+    if !share.is_finite() {
+        let value = f64::from(share);
+        return Err(SpaceError::OutOfRange { what: "the share", range: "a finite number", value });
+    }
+    let pair =
+        || from.values().iter().zip(to.values()).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+    // The half-angle form keeps its precision for close and for opposite points.
+    let chord = pair().map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
+    let sum = pair().map(|(a, b)| (a + b) * (a + b)).sum::<f64>().sqrt();
+    if sum < 1e-4 {
+        return Err(SpaceError::Antipodal);
+    }
+    let angle = 2.0 * chord.atan2(sum);
+    if angle < 1e-7 {
+        return Ok(from.clone());
+    }
+    let share = f64::from(share);
+    let (left, right) = (((1.0 - share) * angle).sin(), (share * angle).sin());
+    rebuilt(from, from.modality(), pair().map(|(a, b)| left * a + right * b).collect())
+}
+
+/// A direction of change: what leads from one set of points to another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Direction {
+    from: Embedding,
+    change: Vec<f64>,
+}
+
+impl Direction {
+    /// The difference of the means of `to` and `from`: `to = sunny`, `from = snowy` gives what
+    /// makes a picture sunnier. Both sets should be of one modality, so that the gap cancels.
+    ///
+    /// # Errors
+    /// [`SpaceError::NoTerms`] when a set is empty; [`SpaceError::Cancelled`] when the means are
+    /// equal; [`EmbeddingError::SpaceMismatch`].
+    pub fn between(from: &[Embedding], to: &[Embedding]) -> Result<Self, SpaceError> {
+        let start = from.first().ok_or(SpaceError::NoTerms)?.clone();
+        let (left, right) = (mean(&start, from)?, mean(&start, to)?);
+        let change: Vec<f64> = right.iter().zip(&left).map(|(b, a)| b - a).collect();
+        if change.iter().map(|x| x * x).sum::<f64>().sqrt() <= CANCELLED {
+            return Err(SpaceError::Cancelled);
+        }
+        Ok(Self { from: start, change })
+    }
+
+    /// Moves `point` by `amount` times the change and back onto the sphere. Keeps the point's
+    /// modality, and everything about it that is at right angles to the change, up to scale.
+    ///
+    /// # Errors
+    /// [`SpaceError::OutOfRange`] when `amount` is not finite; [`SpaceError::Cancelled`];
+    /// [`EmbeddingError::SpaceMismatch`].
+    pub fn apply(&self, point: &Embedding, amount: f32) -> Result<Embedding, SpaceError> {
+        same_space(&self.from, point)?;
+        if !amount.is_finite() {
+            let value = f64::from(amount);
+            let range = "a finite number";
+            return Err(SpaceError::OutOfRange { what: "the amount", range, value });
+        }
+        let step = |(&x, change): (&f32, &f64)| f64::from(x) + f64::from(amount) * change;
+        let moved: Vec<f64> = point.values().iter().zip(&self.change).map(step).collect();
+        rebuilt(point, point.modality(), moved)
+    }
+}
+
+fn mean(like: &Embedding, set: &[Embedding]) -> Result<Vec<f64>, SpaceError> {
+    let mut sum = vec![0f64; like.values().len()];
+    for point in set {
+        same_space(like, point)?;
+        sum.iter_mut().zip(point.values()).for_each(|(total, &x)| *total += f64::from(x));
+    }
+    if set.is_empty() {
+        return Err(SpaceError::NoTerms);
+    }
+    sum.iter_mut().for_each(|total| *total /= set.len() as f64);
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedding::SpaceId;
+
+    fn at(modality: Modality, values: &[f32]) -> Embedding {
+        Embedding::new(SpaceId::from_bytes([1; 32]), modality, values.to_vec()).unwrap()
+    }
+
+    fn close(found: &Embedding, expected: &[f32]) {
+        let expected = at(found.modality(), expected);
+        for (a, b) in found.values().iter().zip(expected.values()) {
+            assert!((a - b).abs() < 1e-5, "{:?} is not {:?}", found.values(), expected.values());
+        }
+    }
+
+    #[test]
+    fn weights_add_up_and_factors_do_not_matter() {
+        let (a, b) = (at(Modality::Image, &[1.0, 0.0, 0.0]), at(Modality::Text, &[0.0, 1.0, 0.0]));
+        close(&combine(&[(2.0, &a), (1.0, &b)]).unwrap(), &[2.0, 1.0, 0.0]);
+        close(&combine(&[(200.0, &a), (100.0, &b)]).unwrap(), &[2.0, 1.0, 0.0]);
+        close(&combine(&[(1.0, &a), (-1.0, &b)]).unwrap(), &[1.0, -1.0, 0.0]);
+        assert_eq!(combine(&[(1.0, &b), (1.0, &a)]).unwrap().modality(), Modality::Image);
+        assert_eq!(combine(&[(1.0, &b), (-1.0, &a)]).unwrap().modality(), Modality::Text);
+    }
+
+    #[test]
+    fn what_has_no_direction_is_refused() {
+        let a = at(Modality::Image, &[0.3, 0.4, 0.5]);
+        assert_eq!(combine(&[]), Err(SpaceError::NoTerms));
+        assert_eq!(combine(&[(1.0, &a), (-1.0, &a)]), Err(SpaceError::Cancelled));
+        assert_eq!(combine(&[(0.0, &a)]), Err(SpaceError::Cancelled));
+        let thirds = [(0.1, &a), (0.2, &a), (-0.3, &a)];
+        assert_eq!(combine(&thirds), Err(SpaceError::Cancelled));
+        assert!(matches!(combine(&[(f32::NAN, &a)]), Err(SpaceError::Weight { term: 1, .. })));
+        let foreign =
+            Embedding::new(SpaceId::from_bytes([2; 32]), Modality::Image, vec![1.0, 0.0, 0.0]);
+        assert!(combine(&[(1.0, &a), (1.0, &foreign.unwrap())]).is_err());
+    }
+
+    #[test]
+    fn centring_takes_the_gap_out_of_mixed_sums() {
+        let (image, text) = ([0.0, 0.0, 0.8], [0.0, 0.0, -0.8]);
+        let centres = Centres { image: Some(&image), text: Some(&text) };
+        let picture = at(Modality::Image, &[0.6, 0.0, 0.8]);
+        let word = at(Modality::Text, &[0.0, 0.6, -0.8]);
+        close(&combine_centred(&[(1.0, &picture)], centres).unwrap(), &[0.6, 0.0, 0.8]);
+        let sum = combine_centred(&[(1.0, &picture), (1.0, &word)], centres).unwrap();
+        close(&sum, &[0.6, 0.6, 1.6]);
+        // Without it, the cones' offsets cancel and take the result out of the pictures' cone.
+        close(&combine(&[(1.0, &picture), (1.0, &word)]).unwrap(), &[0.6, 0.6, 0.0]);
+        close(&centred(&picture, centres).unwrap(), &[1.0, 0.0, 0.0]);
+        let minus = combine_centred(&[(1.0, &picture), (-1.0, &picture)], centres);
+        assert_eq!(minus, Err(SpaceError::Cancelled));
+        let short = Centres { image: Some(&image[..2]), text: None };
+        assert!(combine_centred(&[(1.0, &picture)], short).is_err());
+    }
+
+    #[test]
+    fn interpolation_moves_at_an_even_angle() {
+        let (a, b) = (at(Modality::Image, &[1.0, 0.0]), at(Modality::Image, &[0.0, 1.0]));
+        for (share, degrees) in [(0.0, 0f32), (1.0, 90.0), (1.0 / 3.0, 30.0), (2.0, 180.0)] {
+            let radians = degrees.to_radians();
+            close(&interpolate(&a, &b, share).unwrap(), &[radians.cos(), radians.sin()]);
+        }
+        let opposite = at(Modality::Image, &[-1.0, 0.0]);
+        assert_eq!(interpolate(&a, &opposite, 0.5), Err(SpaceError::Antipodal));
+        close(&interpolate(&a, &a, 0.7).unwrap(), &[1.0, 0.0]);
+        assert!(interpolate(&a, &b, f32::NAN).is_err());
+    }
+
+    #[test]
+    fn directions_lead_from_one_set_to_the_other() {
+        let snowy = [at(Modality::Text, &[1.0, 0.0, 0.0])];
+        let sunny = [at(Modality::Text, &[0.0, 1.0, 0.0])];
+        let sunnier = Direction::between(&snowy, &sunny).unwrap();
+        let picture = at(Modality::Image, &[0.0, 0.0, 1.0]);
+        close(&sunnier.apply(&picture, 0.5).unwrap(), &[-0.5, 0.5, 1.0]);
+        assert_eq!(sunnier.apply(&picture, 0.5).unwrap().modality(), Modality::Image);
+        assert_eq!(Direction::between(&snowy, &snowy), Err(SpaceError::Cancelled));
+        assert_eq!(Direction::between(&snowy, &[]), Err(SpaceError::NoTerms));
+    }
+}

@@ -1,0 +1,26 @@
+//! The representation space itself: arithmetic with its points, and measurements of its shape.
+//!
+//! Pictures and texts are points of one sphere. [`combine`], [`interpolate`] and [`Direction`]
+//! calculate with them; [`geometry`] says how good the space is. Everything is exact and the
+//! same on every machine, takes unit rows ([`Points`]) and gives a value or a [`SpaceError`],
+//! never NaN.
+
+mod arithmetic;
+mod error;
+mod fusion;
+pub mod geometry;
+mod hubs;
+mod linear;
+mod neighbours;
+mod points;
+mod principal;
+mod sample;
+
+pub use arithmetic::{Centres, Direction, centred, combine, combine_centred, interpolate};
+pub use error::SpaceError;
+pub use fusion::Fusion;
+pub use hubs::{QueryBank, Similarities, local_scaling};
+pub use neighbours::{Neighbour, nearest};
+pub use points::Points;
+pub use principal::{Principal, neighbour_recall};
+pub use sample::sample;
