@@ -229,7 +229,7 @@ def _siglip(mini: bool, vocabulary: int) -> Architecture:
     return Architecture(
         "siglipb16", "SigLIP ViT-B/16 (attention pooling; no mask, last-token pooling; sigmoid loss)",
         Preprocessing("siglip", size, "squash", mean=INCEPTION_MEAN, std=INCEPTION_STD),
-        Text("siglip", 64, 1), model, logit_scale=117.0, logit_bias=-12.9,
+        Text("siglip", 64, 1), model, logit_scale=10.0, logit_bias=-1.0,
     )
 
 
