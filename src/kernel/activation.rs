@@ -156,7 +156,7 @@ unsafe fn times_sigmoid<V: Vector>(x: V::F, y: V::F) -> V::F {
 unsafe fn gelu_tanh<V: Vector>(x: V::F) -> V::F {
     // SAFETY: no pointers here.
     unsafe {
-        const TWICE: f32 = 1.595_769_1;
+        const TWICE: f32 = 1.595_769;
         let square = V::mul(x, x);
         let inner = V::fma(square, V::splat(TWICE * 0.044_715), V::splat(TWICE));
         times_sigmoid::<V>(x, V::mul(x, inner))
@@ -171,7 +171,7 @@ unsafe fn gelu_tanh<V: Vector>(x: V::F) -> V::F {
 #[inline(always)]
 unsafe fn gelu_erf<V: Vector>(x: V::F) -> V::F {
     const COEFFICIENTS: [f32; 15] = [
-        0.005_616_689_3,
+        0.005_616_689,
         0.015_139_644,
         -0.035_490_114,
         -0.011_636_662,
@@ -185,7 +185,7 @@ unsafe fn gelu_erf<V: Vector>(x: V::F) -> V::F {
         -0.229_173_1,
         0.119_365_79,
         -0.035_315_927,
-        0.004_661_197_8,
+        0.004_661_198,
     ];
     // SAFETY: no pointers here.
     unsafe {

@@ -181,10 +181,10 @@ pub(crate) trait Dot: Vector {
                     *weights = Self::load_weights(panel.add(v * 4 * Self::LANES));
                 }
                 panel = panel.add(V * 4 * Self::LANES);
-                for r in 0..R {
+                for (r, sums) in sums.iter_mut().enumerate() {
                     let a = Self::broadcast_group(rows.add(r * stride + group * 4));
-                    for v in 0..V {
-                        sums[r][v] = Self::dot(sums[r][v], a, weights[v]);
+                    for (sum, &weights) in sums.iter_mut().zip(&weights) {
+                        *sum = Self::dot(*sum, a, weights);
                     }
                 }
             }

@@ -131,8 +131,12 @@ fn check_static(case: &Case, rows: usize, random: &mut Random) {
             scale: 0.001 * (case.inputs as f32).sqrt(),
             zero_point: random.next() as u8,
         },
-        range: if random.next() % 2 == 0 { (0.0, 6.0) } else { (f32::NEG_INFINITY, f32::INFINITY) },
-        residual: (random.next() % 2 == 0)
+        range: if random.next().is_multiple_of(2) {
+            (0.0, 6.0)
+        } else {
+            (f32::NEG_INFINITY, f32::INFINITY)
+        },
+        residual: (random.next().is_multiple_of(2))
             .then_some(Quantisation { scale: 0.03, zero_point: random.next() as u8 }),
     };
     let expected = requantised(case, &x, input, output, &residual);
@@ -283,7 +287,7 @@ fn values_far_apart_and_not_finite_do_no_harm() {
 #[test]
 fn bad_parameters_are_refused() {
     let new = |w: &[i8], n, k, s: &[f32], b: Option<&[f32]>| {
-        Linear::new(Machine::Scalar, w, n, k, s, b).err().expect("refused")
+        Linear::new(Machine::Scalar, w, n, k, s, b).expect_err("refused")
     };
     let ones = [1.0; 2];
     assert!(matches!(new(&[], 0, 2, &[], None), KernelError::Dimension { what: "outputs", .. }));

@@ -85,7 +85,7 @@ fn check(shape: Shape, random: &mut Random) {
     let mut expected = Vec::new();
     let mut expected_sum = Vec::new();
     let mut real = Vec::new();
-    for at in 0..height * width * shape.outputs {
+    for (at, &added) in added.iter().enumerate() {
         let (pixel, n) = (at / shape.outputs, at % shape.outputs);
         let mut sum = 0i64;
         shape.at(pixel / width, pixel % width, n, |i, w| {
@@ -100,7 +100,7 @@ fn check(shape: Shape, random: &mut Random) {
         let ratio = f64::from(residual.scale) / f64::from(to.scale);
         let zero = f64::from(residual.zero_point) * f64::from(residual.scale) / f64::from(to.scale);
         let y = (sum as f32).mul_add(multiplier, (addend - zero) as f32);
-        expected_sum.push(clamp(f32::from(added[at]).mul_add(ratio as f32, y)));
+        expected_sum.push(clamp(f32::from(added).mul_add(ratio as f32, y)));
         let y = sum as f64 * f64::from(scales[n]) * f64::from(input.scale) + f64::from(bias[n]);
         real.push(reference_activation(Activation::HardSwish, y));
     }

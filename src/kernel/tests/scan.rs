@@ -13,7 +13,9 @@ fn dot_products_are_exact() {
         // Rows come from a file, so they hold anything; and they lie at any address.
         let offset = random.below(4);
         let mut data = vec![0i8; offset + rows * dimension];
-        data.fill_with(|| if random.next() % 4 == 0 { i8::MIN } else { random.next() as i8 });
+        data.fill_with(
+            || if random.next().is_multiple_of(4) { i8::MIN } else { random.next() as i8 },
+        );
         let data = &data[offset..];
         let mut expected = Vec::new();
         for row in data.chunks_exact(dimension) {
