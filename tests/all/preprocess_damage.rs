@@ -79,6 +79,21 @@ fn damaged_bytes_never_panic() {
 }
 
 #[test]
+fn inks_of_unusual_sampling_are_refused() {
+    for name in ["cmyk.jpg", "ycck.jpg"] {
+        let (_, bytes) = sources().into_iter().find(|(other, _)| other == name).unwrap();
+        let frame = bytes.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
+        for plane in 0..4 {
+            for sampling in [0x12, 0x21, 0x22, 0x41, 0x43, 0x33] {
+                let mut changed = bytes.clone();
+                changed[frame + 11 + 3 * plane] = sampling;
+                decode(&changed, name).unwrap_err();
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_no_picture_is_named() {
     assert!(matches!(refusal(b""), DecodeError::Empty { .. }));
     assert!(matches!(refusal(b"cat, dog\n"), DecodeError::NotPicture { .. }));

@@ -12,7 +12,7 @@
 
 use image::metadata::Orientation;
 use image::{DynamicImage, RgbImage};
-use libjpeg_turbo_rs::{ColorSpace, Decoder, JpegError, PixelFormat};
+use libjpeg_turbo_rs::{ColorSpace, ComponentInfo, Decoder, JpegError, PixelFormat};
 
 use super::{DecodeError, DecodeLimits, check_size, reduce};
 
@@ -44,6 +44,10 @@ pub(super) fn decode(
     if !is_complete(bytes) {
         return Err(DecodeError::Truncated { name: name.to_owned(), format: FORMAT });
     }
+    if !has_usual_sampling(&decoder) {
+        let reason = "its inks are sampled in an unusual way".to_owned();
+        return Err(DecodeError::Unsupported { name: name.to_owned(), format: FORMAT, reason });
+    }
     let orientation = decoder.exif_orientation().and_then(Orientation::from_exif);
     let inks = matches!(decoder.jpeg_color_space(), ColorSpace::Cmyk | ColorSpace::Ycck);
     decoder.set_output_format(if inks { PixelFormat::Cmyk } else { PixelFormat::Rgb });
@@ -58,6 +62,20 @@ pub(super) fn decode(
         DecodeError::Corrupt { name: name.to_owned(), format: FORMAT, reason }
     })?;
     Ok((image.into(), orientation.unwrap_or(Orientation::NoTransforms)))
+}
+
+/// Whether the planes of a four-ink picture have sizes that the decoder can combine: the first and
+/// the last in full, the two between alike and a whole number of times smaller. It takes that for
+/// granted and would index beyond a plane; pictures of fewer planes it checks itself.
+fn has_usual_sampling(decoder: &Decoder<'_>) -> bool {
+    let planes = &decoder.header().components;
+    let [first, second, third, last] = planes.as_slice() else { return true };
+    let sampling = |plane: &ComponentInfo| (plane.horizontal_sampling, plane.vertical_sampling);
+    let ((across, down), (coarse_across, coarse_down)) = (sampling(first), sampling(second));
+    sampling(last) == (across, down)
+        && sampling(third) == (coarse_across, coarse_down)
+        && across.checked_rem(coarse_across) == Some(0)
+        && down.checked_rem(coarse_down) == Some(0)
 }
 
 /// The decoder's error in our words: which of our rules it amounts to.
