@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::activation::{apply, with_activation};
-use super::simd::{Dot, entry_points, load_some, store_some};
+use super::simd::{Dot, Vector, entry_points, load_some, store_some};
 use super::{Activation, Band, Depthwise, Quantisation, Requantisation};
 
 /// A checked request.
@@ -196,6 +196,35 @@ unsafe fn unrolled<V: Dot, const G: usize, const K: usize>(
             }
         }
         let stride = job.layer.window.stride[1] * 4;
+        if let Output::Bytes { plan, out } = output
+            && channels.1 + V::LANES <= job.layer.channels
+        {
+            let finish = Finish::<V>::load(plan, channels.1);
+            let mut x = 0;
+            while x + TOGETHER <= job.width {
+                let to = out.add(at + x * job.layer.channels);
+                bytes_of_pixels::<V, G, K, TOGETHER>(
+                    job,
+                    (columns.add(x * stride), stride),
+                    (start, &kernel),
+                    finish,
+                    to,
+                );
+                x += TOGETHER;
+            }
+            while x < job.width {
+                let to = out.add(at + x * job.layer.channels);
+                bytes_of_pixels::<V, G, K, 1>(
+                    job,
+                    (columns.add(x * stride), stride),
+                    (start, &kernel),
+                    finish,
+                    to,
+                );
+                x += 1;
+            }
+            return;
+        }
         for x in 0..job.width {
             let mut sum = start;
             for (group, kernel) in kernel.iter().enumerate() {
@@ -205,6 +234,64 @@ unsafe fn unrolled<V: Dot, const G: usize, const K: usize>(
                 }
             }
             store::<V>(job.layer, channels.1, sum, output, at + x * job.layer.channels);
+        }
+    }
+}
+
+/// Neighbouring pixels whose sums are formed side by side, so that one need not wait for another.
+const TOGETHER: usize = 4;
+
+/// What turns the sums of one vector of channels into bytes; kept in registers along a row.
+#[derive(Clone, Copy)]
+struct Finish<V: Vector> {
+    multiplier: V::F,
+    addend: V::F,
+    range: V::ByteRange,
+}
+
+impl<V: Vector> Finish<V> {
+    /// # Safety
+    /// The channel exists; the machine's instructions are enabled.
+    #[inline(always)]
+    unsafe fn load(plan: &Requantisation, channel: usize) -> Self {
+        // SAFETY: the arrays are padded to whole vectors.
+        unsafe {
+            Self {
+                multiplier: V::load(plan.multipliers.as_ptr().add(channel)),
+                addend: V::load(plan.addends.as_ptr().add(channel)),
+                range: V::byte_range(plan.low, plan.high),
+            }
+        }
+    }
+}
+
+/// Computes `P` neighbouring pixels in a whole vector of channels, as bytes. The pixels'
+/// interleaved columns start at the address given, and go on after the step given.
+///
+/// # Safety
+/// As for [`row_of_vector`].
+#[inline(always)]
+unsafe fn bytes_of_pixels<V: Dot, const G: usize, const K: usize, const P: usize>(
+    job: &Job<'_>,
+    (columns, step): (*const V::Activations, usize),
+    (start, kernel): (V::I, &[[V::Weights; K]; G]),
+    finish: Finish<V>,
+    out: *mut u8,
+) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut sums = [start; P];
+        for (group, kernel) in kernel.iter().enumerate() {
+            let columns = columns.add(group * job.columns * 4);
+            for (kx, &w) in kernel.iter().enumerate() {
+                for (pixel, sum) in sums.iter_mut().enumerate() {
+                    *sum = V::dot(*sum, *columns.add(pixel * step + kx * 4), w);
+                }
+            }
+        }
+        for (pixel, &sum) in sums.iter().enumerate() {
+            let y = V::fma(V::to_float(sum), finish.multiplier, finish.addend);
+            V::store_u8(out.add(pixel * job.layer.channels), V::to_int(y), finish.range);
         }
     }
 }
