@@ -82,8 +82,7 @@ fn classify(
     let work = |path: &Path| -> Result<(Vec<f32>, bool), EncodeError> {
         let embedding = encoder.image_file(path)?;
         let answer = scorer.score(&embedding).expect("one encoder has one space");
-        let similarities = scorer.similarities(&embedding).expect("one encoder has one space");
-        let scores = scorer.competing(&similarities);
+        let scores = scorer.probabilities(&embedding).expect("one encoder has one space");
         Ok((shown.iter().map(|&label| scores[label]).collect(), answer.unknown))
     };
     inputs::in_order(&files, &progress, work, |_, result| {

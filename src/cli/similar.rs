@@ -36,11 +36,7 @@ pub fn run(args: &SimilarArgs, global: &Global) -> Result<Outcome, Failure> {
         return Ok(Outcome { failed: 1 });
     };
     let similarity = a.similarity(&b).expect("one encoder has one space");
-    let score = sextant::match_probability(
-        encoder.package().manifest(),
-        [a.modality(), b.modality()],
-        similarity,
-    );
+    let score = sextant::match_probability(encoder.package().manifest(), &a, &b);
     let mut out = stdout();
     if global.format == Format::Json {
         let line = SimilarLine {

@@ -1,7 +1,7 @@
 //! From similarities to scores: calibrated probabilities, and the honest "unknown".
 
 use crate::embedding::{Embedding, EmbeddingError, Modality, dot};
-use crate::model::{Manifest, Scoring};
+use crate::model::{Calibration, Manifest, Scoring};
 
 use super::compiled::CompiledLabels;
 
@@ -10,8 +10,8 @@ use super::compiled::CompiledLabels;
 pub struct ScoreOptions {
     /// Most labels to return.
     pub top: usize,
-    /// Labels below this score are not returned; `None` returns the best ones whatever their
-    /// score, and takes the package's own threshold for "unknown".
+    /// Labels below this score are not returned. `None` returns the best ones whatever their
+    /// score, and says "unknown" when something unseen fits better than all of them.
     pub threshold: Option<f32>,
     /// Score every label on its own instead of letting them compete.
     pub multi: bool,
@@ -44,23 +44,20 @@ pub struct Labelling {
 }
 
 /// Scores pictures against one compiled label set, with one package's calibration.
+///
+/// A score is the softmax over the labels, the negatives and one more outcome, "none of these":
+/// `z_k = logit_scale / temperature * (image - image_mean) · (label_k - text_mean)`, and a fitted
+/// constant for none of these. Without fitted numbers it is the model's own softmax.
 #[derive(Debug, Clone)]
 pub struct Scorer<'a> {
     labels: &'a CompiledLabels,
     options: ScoreOptions,
-    calibration: ScoreCalibration,
-    shown: Vec<Shown>,
-}
-
-#[derive(Debug, Clone)]
-struct ScoreCalibration {
-    /// Multiplies similarities when labels compete.
+    calibration: &'a Calibration,
+    /// Multiplies centred similarities when labels compete.
     scale: f32,
-    /// Logit of "none of these".
-    none: Option<f32>,
     /// `[scale, bias]` of the logistic for independent scores.
     independent: Option<[f32; 2]>,
-    unknown_threshold: f32,
+    shown: Vec<Shown>,
 }
 
 /// What is shown under one name: a label, and the labels that count towards it.
@@ -72,16 +69,11 @@ struct Shown {
 
 impl<'a> Scorer<'a> {
     /// A scorer with the calibration of `manifest`.
-    pub fn new(labels: &'a CompiledLabels, manifest: &Manifest, options: ScoreOptions) -> Self {
-        let c = &manifest.calibration;
-        let scale = manifest.logit_scale * c.label_scale.unwrap_or(1.0);
-        let calibration = ScoreCalibration {
-            scale,
-            none: c.none_similarity.map(|similarity| scale * similarity),
-            independent: image_text_logistic(manifest),
-            unknown_threshold: c.unknown_threshold.unwrap_or(0.0),
-        };
-        Self { labels, options, calibration, shown: shown(labels) }
+    pub fn new(labels: &'a CompiledLabels, manifest: &'a Manifest, options: ScoreOptions) -> Self {
+        let calibration = &manifest.calibration;
+        let scale = manifest.logit_scale / calibration.temperature.unwrap_or(1.0);
+        let independent = image_text_logistic(manifest);
+        Self { labels, options, calibration, scale, independent, shown: shown(labels) }
     }
 
     /// Labels one picture (or anything else in the same space).
@@ -90,12 +82,27 @@ impl<'a> Scorer<'a> {
     /// [`EmbeddingError::SpaceMismatch`] when the embedding comes from another space.
     pub fn score(&self, embedding: &Embedding) -> Result<Labelling, EmbeddingError> {
         let similarities = self.similarities(embedding)?;
-        let scores = if self.options.multi {
-            self.independent(&similarities)
+        let centred = self.centred(embedding);
+        let answer = if self.options.multi {
+            let scores = self.independent_scores(&centred);
+            self.answer(&similarities, &scores, 0.0)
         } else {
-            self.competing(&similarities).into_iter().map(Some).collect()
+            let (scores, none) = self.competing(&centred);
+            let hidden = self.labels.labels().iter().zip(&scores).filter(|(l, _)| l.negative);
+            let rival = hidden.map(|(_, score)| *score).fold(none, f32::max);
+            let scores: Vec<_> = scores.into_iter().map(Some).collect();
+            self.answer(&similarities, &scores, rival)
         };
-        Ok(self.answer(&similarities, &scores))
+        Ok(answer)
+    }
+
+    /// One probability a label, in the order of the set, as they compete.
+    ///
+    /// # Errors
+    /// [`EmbeddingError::SpaceMismatch`].
+    pub fn probabilities(&self, embedding: &Embedding) -> Result<Vec<f32>, EmbeddingError> {
+        self.check_space(embedding)?;
+        Ok(self.competing(&self.centred(embedding)).0)
     }
 
     /// Cosine similarity to every label, negatives included, in the order of the set.
@@ -103,40 +110,62 @@ impl<'a> Scorer<'a> {
     /// # Errors
     /// [`EmbeddingError::SpaceMismatch`].
     pub fn similarities(&self, embedding: &Embedding) -> Result<Vec<f32>, EmbeddingError> {
-        if embedding.space() != self.labels.space() {
-            return Err(EmbeddingError::SpaceMismatch {
-                left: embedding.space().short(),
-                right: self.labels.space().short(),
-            });
-        }
+        self.check_space(embedding)?;
         let count = self.labels.labels().len();
         let similarity = |i| dot(embedding.values(), self.labels.row(i)).clamp(-1.0, 1.0);
         Ok((0..count).map(similarity).collect())
     }
 
-    /// Softmax over labels, negatives and "none of these": one probability a label.
-    pub fn competing(&self, similarities: &[f32]) -> Vec<f32> {
-        let logits: Vec<f32> = similarities.iter().map(|s| s * self.calibration.scale).collect();
-        let none = self.calibration.none;
+    /// Whether the package can score labels on their own.
+    pub fn has_independent_scores(&self) -> bool {
+        self.independent.is_some()
+    }
+
+    fn check_space(&self, embedding: &Embedding) -> Result<(), EmbeddingError> {
+        if embedding.space() == self.labels.space() {
+            return Ok(());
+        }
+        Err(EmbeddingError::SpaceMismatch {
+            left: embedding.space().short(),
+            right: self.labels.space().short(),
+        })
+    }
+
+    /// Similarity to every label without the modalities' offsets. The picture's side is centred
+    /// once; what the text mean takes off is the same for every label.
+    fn centred(&self, embedding: &Embedding) -> Vec<f32> {
+        let means = (self.calibration.mean(embedding.modality()), self.calibration.mean(Modality::Text));
+        let (values, offset) = match means {
+            (Some(own), Some(text)) => {
+                let pairs = embedding.values().iter().zip(own);
+                let values: Vec<f32> = pairs.map(|(value, mean)| value - mean).collect();
+                let offset = dot(&values, text);
+                (values, offset)
+            }
+            _ => (embedding.values().to_vec(), 0.0),
+        };
+        (0..self.labels.labels().len()).map(|i| dot(&values, self.labels.row(i)) - offset).collect()
+    }
+
+    /// Softmax over labels, negatives and "none of these", which comes apart.
+    fn competing(&self, centred: &[f32]) -> (Vec<f32>, f32) {
+        let logits: Vec<f32> = centred.iter().map(|similarity| similarity * self.scale).collect();
+        let none = self.calibration.null_logit;
         let highest = logits.iter().copied().chain(none).fold(f32::NEG_INFINITY, f32::max);
         let weights: Vec<f32> = logits.iter().map(|logit| (logit - highest).exp()).collect();
         let none = none.map_or(0.0, |logit| (logit - highest).exp());
         let total = weights.iter().sum::<f32>() + none;
-        weights.iter().map(|weight| weight / total).collect()
+        (weights.iter().map(|weight| weight / total).collect(), none / total)
     }
 
-    /// Whether the package can score labels on their own.
-    pub fn has_independent_scores(&self) -> bool {
-        self.calibration.independent.is_some()
+    fn independent_scores(&self, centred: &[f32]) -> Vec<Option<f32>> {
+        let score = |s: &f32| self.independent.map(|[scale, bias]| sigmoid(scale * s + bias));
+        centred.iter().map(score).collect()
     }
 
-    fn independent(&self, similarities: &[f32]) -> Vec<Option<f32>> {
-        let logistic = self.calibration.independent;
-        let score = |s: &f32| logistic.map(|[scale, bias]| sigmoid(scale * s + bias));
-        similarities.iter().map(score).collect()
-    }
-
-    fn answer(&self, similarities: &[f32], scores: &[Option<f32>]) -> Labelling {
+    /// `rival` is the best score of what is not shown: with no threshold of the user's, a label
+    /// is believed when it beats that.
+    fn answer(&self, similarities: &[f32], scores: &[Option<f32>], rival: f32) -> Labelling {
         let mut labels: Vec<ScoredLabel> = self
             .shown
             .iter()
@@ -155,7 +184,7 @@ impl<'a> Scorer<'a> {
             let ((a_score, a_similarity), (b_score, b_similarity)) = (key(a), key(b));
             b_score.total_cmp(&a_score).then(b_similarity.total_cmp(&a_similarity))
         });
-        let threshold = self.options.threshold.unwrap_or(self.calibration.unknown_threshold);
+        let threshold = self.options.threshold.unwrap_or(rival);
         let believed = |l: &ScoredLabel| l.score.is_none_or(|score| score >= threshold);
         let unknown = !labels.iter().any(believed);
         if self.options.threshold.is_some() {
@@ -180,13 +209,9 @@ impl<'a> Scorer<'a> {
 
 /// The probability that two inputs of these modalities show or say the same, or `None` where the
 /// package has no calibration for the pair.
-pub fn match_probability(
-    manifest: &Manifest,
-    modalities: [Modality; 2],
-    similarity: f32,
-) -> Option<f32> {
+pub fn match_probability(manifest: &Manifest, a: &Embedding, b: &Embedding) -> Option<f32> {
     let c = &manifest.calibration;
-    let [scale, bias] = match modalities {
+    let [scale, bias] = match [a.modality(), b.modality()] {
         [Modality::Image, Modality::Image] => c.match_image_image,
         [Modality::Text, Modality::Text] => c.match_text_text,
         [Modality::Image, Modality::Text] | [Modality::Text, Modality::Image] => {
@@ -194,6 +219,8 @@ pub fn match_probability(
         }
         _ => None,
     }?;
+    let similarity =
+        c.centred_similarity((a.modality(), a.values()), (b.modality(), b.values()));
     Some(sigmoid(scale * similarity + bias))
 }
 
@@ -274,7 +301,8 @@ mod tests {
     #[test]
     fn competing_scores_are_a_softmax() {
         let set = labels(&[("a", None, false), ("b", None, false), ("c", None, false)], axes());
-        let scorer = Scorer::new(&set, &manifest(""), ScoreOptions::default());
+        let manifest = manifest("");
+        let scorer = Scorer::new(&set, &manifest, ScoreOptions::default());
         let answer = scorer.score(&picture([0.6, 0.8, 0.0])).unwrap();
         let names: Vec<_> = answer.labels.iter().map(|l| l.name.as_str()).collect();
         assert_eq!(names, ["b", "a", "c"]);
@@ -287,7 +315,8 @@ mod tests {
     fn negatives_take_their_share_and_stay_hidden() {
         let set = labels(&[("a", None, false), ("b", None, false), ("wall", None, true)], axes());
         let options = ScoreOptions { threshold: Some(0.5), ..ScoreOptions::default() };
-        let scorer = Scorer::new(&set, &manifest(""), options);
+        let manifest = manifest("");
+        let scorer = Scorer::new(&set, &manifest, options);
         let answer = scorer.score(&picture([0.1, 0.1, 1.0])).unwrap();
         assert!(answer.labels.is_empty() && answer.unknown);
     }
@@ -295,17 +324,31 @@ mod tests {
     #[test]
     fn none_of_these_makes_a_lone_label_unsure() {
         let set = labels(&[("a", None, false)], vec![1.0, 0.0, 0.0]);
-        let sure = manifest("none_similarity = 0.3\nunknown_threshold = 0.5");
+        let sure = manifest("null_logit = 3.0\ntemperature = 0.5");
         let scorer = Scorer::new(&set, &sure, ScoreOptions::default());
         assert!(!scorer.score(&picture([1.0, 0.0, 0.0])).unwrap().unknown);
         assert!(scorer.score(&picture([0.1, 1.0, 0.0])).unwrap().unknown);
     }
 
     #[test]
+    fn means_are_taken_off_before_scoring() {
+        // Every picture likes "a"; centring takes that off.
+        let set = labels(&[("a", None, false), ("b", None, false)], vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        let centred = manifest("image_mean = [0.8, 0.0, 0.0]\ntext_mean = [0.5, 0.5, 0.0]");
+        let scorer = Scorer::new(&set, &centred, ScoreOptions::default());
+        let answer = scorer.score(&picture([0.8, 0.6, 0.0])).unwrap();
+        assert_eq!(answer.labels[0].name, "b");
+        assert!(answer.labels[0].similarity < answer.labels[1].similarity);
+        let expected = 1.0 / (1.0 + (-6f32).exp());
+        assert!((answer.labels[0].score.unwrap() - expected).abs() < 1e-5);
+    }
+
+    #[test]
     fn parents_gather_their_labels() {
         let names = [("cat", Some("animal"), false), ("dog", Some("animal"), false), ("car", None, false)];
         let set = labels(&names, axes());
-        let scorer = Scorer::new(&set, &manifest(""), ScoreOptions::default());
+        let manifest = manifest("");
+        let scorer = Scorer::new(&set, &manifest, ScoreOptions::default());
         let answer = scorer.score(&picture([1.0, 1.0, 0.0])).unwrap();
         assert_eq!(answer.labels[0].name, "animal");
         assert!(answer.labels[0].score.unwrap() > 0.99);
@@ -316,7 +359,8 @@ mod tests {
     fn independent_scores_are_calibrated_or_absent() {
         let set = labels(&[("a", None, false), ("b", None, false), ("c", None, false)], axes());
         let options = ScoreOptions { multi: true, ..ScoreOptions::default() };
-        let absent = Scorer::new(&set, &manifest(""), options);
+        let plain = manifest("");
+        let absent = Scorer::new(&set, &plain, options);
         assert_eq!(absent.score(&picture([1.0, 0.0, 0.0])).unwrap().labels[0].score, None);
         let fitted = manifest("match_image_text = [10.0, -5.0]");
         let present = Scorer::new(&set, &fitted, options);
@@ -327,7 +371,8 @@ mod tests {
     #[test]
     fn foreign_embeddings_are_refused() {
         let set = labels(&[("a", None, false)], vec![1.0, 0.0, 0.0]);
-        let scorer = Scorer::new(&set, &manifest(""), ScoreOptions::default());
+        let manifest = manifest("");
+        let scorer = Scorer::new(&set, &manifest, ScoreOptions::default());
         let foreign =
             Embedding::new(SpaceId::from_bytes([0; 32]), Modality::Image, vec![1.0, 0.0, 0.0]);
         assert!(scorer.score(&foreign.unwrap()).is_err());

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::embedding::{Modality, dot};
 use crate::picture::Preprocess;
 
 use super::package::PackageError;
@@ -137,15 +138,12 @@ pub enum Padding {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
-    /// Multiplies `logit_scale` when labels compete (temperature scaling, Guo et al. 2017).
+    /// Divides `logit_scale` when labels compete (temperature scaling, Guo et al. 2017).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label_scale: Option<f32>,
-    /// Similarity at which "none of these" stands level with a label.
+    pub temperature: Option<f32>,
+    /// Logit of "none of these", which competes with the labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub none_similarity: Option<f32>,
-    /// Score below which the best label is not believed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unknown_threshold: Option<f32>,
+    pub null_logit: Option<f32>,
     /// `[scale, bias]`: `sigmoid(scale * similarity + bias)` is the probability that an image and a text match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub match_image_text: Option<[f32; 2]>,
@@ -155,10 +153,12 @@ pub struct Calibration {
     /// The same for two texts saying the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub match_text_text: Option<[f32; 2]>,
-    /// Mean image embedding, for the modality gap.
+    /// Mean image embedding. Where both means are given, scores are made from centred
+    /// similarities, `(image - image_mean) · (text - text_mean)`: without the offset between the
+    /// modalities, and without labels that like every picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_mean: Option<Vec<f32>>,
-    /// Mean text embedding, for the modality gap.
+    /// Mean text embedding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_mean: Option<Vec<f32>>,
 }
@@ -245,13 +245,35 @@ impl TextTower {
 }
 
 impl Calibration {
+    /// The mean embedding of a modality, where it was measured.
+    pub fn mean(&self, modality: Modality) -> Option<&[f32]> {
+        match modality {
+            Modality::Image => self.image_mean.as_deref(),
+            Modality::Text => self.text_mean.as_deref(),
+            Modality::Audio => None,
+        }
+    }
+
+    /// Similarity without the offset of each modality: `(a - mean_a) · (b - mean_b)`, or the
+    /// plain dot product where a mean is missing. Slices must be as long as the dimension.
+    pub fn centred_similarity(&self, a: (Modality, &[f32]), b: (Modality, &[f32])) -> f32 {
+        match (self.mean(a.0), self.mean(b.0)) {
+            (Some(mean_a), Some(mean_b)) => {
+                let left = a.1.iter().zip(mean_a).map(|(value, mean)| value - mean);
+                let right = b.1.iter().zip(mean_b).map(|(value, mean)| value - mean);
+                left.zip(right).map(|(x, y)| x * y).sum()
+            }
+            _ => dot(a.1, b.1),
+        }
+    }
+
     fn validate(&self, dimension: usize) -> Result<(), String> {
-        let scalars = [self.label_scale, self.none_similarity, self.unknown_threshold];
+        let scalars = [self.temperature, self.null_logit];
         let pairs = [self.match_image_text, self.match_image_image, self.match_text_text];
         let finite = scalars.iter().flatten().all(|v| v.is_finite())
             && pairs.iter().flatten().flatten().all(|v| v.is_finite());
         check(finite, "[calibration] holds a number that is not finite")?;
-        check(self.label_scale.is_none_or(|s| s > 0.0), "calibration.label_scale must be positive")?;
+        check(self.temperature.is_none_or(|t| t > 0.0), "calibration.temperature must be positive")?;
         for (name, mean) in [("image_mean", &self.image_mean), ("text_mean", &self.text_mean)] {
             let Some(mean) = mean else { continue };
             check(

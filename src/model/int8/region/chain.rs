@@ -80,7 +80,9 @@ impl Rows {
     /// Lets go of the rows before `needed` and makes room up to its end; gives the rows to compute.
     fn advance(&mut self, needed: &Range<usize>, row: usize, form: Form) -> Range<usize> {
         let kept = self.end.saturating_sub(needed.start);
-        let (from, to) = ((needed.start.max(self.first) - self.first) * row, kept * row);
+        // Nothing is kept where a thread begins in the middle of the picture.
+        let skipped = if kept > 0 { needed.start.max(self.first) - self.first } else { 0 };
+        let (from, to) = (skipped * row, kept * row);
         let room = needed.len().max(kept) * row;
         if form == Form::Floats {
             if self.floats.len() < room {
