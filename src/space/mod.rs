@@ -5,6 +5,7 @@
 //! same on every machine, takes unit rows ([`Points`]) and gives a value or a [`SpaceError`],
 //! never NaN.
 
+pub mod align;
 mod arithmetic;
 mod error;
 mod fusion;
@@ -12,6 +13,7 @@ pub mod geometry;
 mod hubs;
 mod linear;
 mod neighbours;
+pub mod place;
 mod points;
 mod principal;
 mod sample;

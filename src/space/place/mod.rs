@@ -1,0 +1,11 @@
+//! Where in a picture a text is: heat maps from the image tower's places.
+
+mod focus;
+mod heat;
+mod overlay;
+mod tiles;
+
+pub use focus::focus;
+pub use heat::{HeatMap, Region, Spot, TileMap, segments};
+pub use overlay::{draw_heat, draw_segments, segment_colour};
+pub use tiles::{Tile, tiles};
