@@ -8,6 +8,7 @@
 pub mod align;
 mod arithmetic;
 mod error;
+pub mod examples;
 mod fusion;
 pub mod geometry;
 mod hubs;
