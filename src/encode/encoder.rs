@@ -7,12 +7,8 @@ use tract_onnx::prelude::*;
 
 use super::text::{TextError, TextTokenizer, Tokens};
 use crate::embedding::{Embedding, EmbeddingError, Modality, SpaceId};
-use crate::model::{
-    InputShape, Package, PackageError, Tower, TowerError, TowerSpec,
-};
-use crate::picture::{
-    DecodeError, DecodeLimits, Picture, PixelGrid, decode_file,
-};
+use crate::model::{InputShape, Package, PackageError, Tower, TowerError, TowerSpec};
+use crate::picture::{DecodeError, DecodeLimits, Picture, PixelGrid, decode_file};
 
 /// Why something could not be embedded.
 #[derive(Debug, thiserror::Error)]
@@ -171,10 +167,21 @@ impl Encoder {
     /// # Errors
     /// [`EncodeError`]; [`TowerError::NoOutput`] where the package declares no spatial output.
     pub fn places(&self, picture: &Picture, source_name: &str) -> Result<PlaceGrid, EncodeError> {
-        let pixels = self.pixels(picture);
+        self.place_grid(&self.pixels(picture), source_name)
+    }
+
+    /// The same for pixels that already have the tower's size.
+    ///
+    /// # Errors
+    /// As [`Encoder::places`].
+    pub fn place_grid(
+        &self,
+        pixels: &PixelGrid,
+        source_name: &str,
+    ) -> Result<PlaceGrid, EncodeError> {
         let tower = self.place_tower()?;
         let dimension = self.package.manifest().dimension;
-        let output = tower.run(self.image_input(&pixels))?.remove(0);
+        let output = tower.run(self.image_input(pixels))?.remove(0);
         let (rows, columns) = match output.shape[..] {
             [1, depth, rows, columns] if depth == dimension => (rows, columns),
             _ => {
