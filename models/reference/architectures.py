@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import open_clip
-import timm
 import torch
 from open_clip.constants import (
     IMAGENET_MEAN, IMAGENET_STD, INCEPTION_MEAN, INCEPTION_STD, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD,
@@ -277,7 +276,8 @@ def _bert(mini: bool, vocabulary: int) -> Architecture:
 def _bertmask(mini: bool, vocabulary: int) -> Architecture:
     size, context_length = (32, 32) if mini else (224, 64)
     return Architecture(
-        "bertmask", "the same BERT as Optimum exports it: three inputs, batch and length symbolic; ViT-S/32, symbolic batch",
+        "bertmask", "the same BERT as Optimum exports it: three inputs, batch and length symbolic; ViT-S/32, symbolic "
+        "batch",
         Preprocessing("imagenet", size, interpolation="bilinear", mean=IMAGENET_MEAN, std=IMAGENET_STD,
                       resize_size=size * 256 // 224),
         Text("bert", context_length, 0, attention_mask=True, dynamic=True),

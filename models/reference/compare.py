@@ -80,7 +80,8 @@ def score_error(binary: Path, package: Path, source: Path, case: dict, at_size: 
     arguments = ["--model", package, "--format", "json", "--quiet", "label", *at_size, "--labels", labels,
                  "--template", "{}", "--top", len(case["texts"]), *(["--multi"] if sigmoid else [])]
     lines = [json.loads(line) for line in sextant(binary, *map(str, arguments)).splitlines()]
-    found = np.array([[{e["name"]: e["score"] for e in line["labels"]}[text] for text in case["texts"]] for line in lines])
+    scores = [{label["name"]: label["score"] for label in line["labels"]} for line in lines]
+    found = np.array([[of[text] for text in case["texts"]] for of in scores])
     similarity = np.load(source / "image.ref.npy").astype(np.float64) @ np.load(source / "text.ref.npy").T
     logits = case["logit_scale"] * similarity + case["logit_bias"]
     if sigmoid:

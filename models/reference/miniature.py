@@ -35,7 +35,8 @@ def rounded(rows: np.ndarray) -> list[list[float]]:
 def one_row_a_line(value, depth: int = 0) -> str:
     """JSON with innermost lists on one line: readable, and small in a diff."""
     if isinstance(value, dict) and depth < 2:
-        inner = ",\n".join(f"{' ' * (depth + 1)}{json.dumps(k)}: {one_row_a_line(v, depth + 1)}" for k, v in value.items())
+        pad = " " * (depth + 1)
+        inner = ",\n".join(f"{pad}{json.dumps(k)}: {one_row_a_line(v, depth + 1)}" for k, v in value.items())
         return "{\n" + inner + "\n" + " " * depth + "}"
     if isinstance(value, list) and value and isinstance(value[0], (list, dict)):
         return "[\n" + ",\n".join(" " * (depth + 1) + json.dumps(v, ensure_ascii=False) for v in value) + "]"

@@ -26,7 +26,8 @@ def crops(pictures: list[Image.Image]) -> list[Image.Image]:
     out = []
     for picture in pictures:
         w, h = picture.size
-        boxes = [(0, 0, w, h), (0, 0, w // 2, h // 2), (w // 2, 0, w, h // 2), (0, h // 2, w // 2, h), (w // 2, h // 2, w, h)]
+        x, y = w // 2, h // 2
+        boxes = [(0, 0, w, h), (0, 0, x, y), (x, 0, w, y), (0, y, x, h), (x, y, w, h)]
         out.extend(picture.crop(box) for box in boxes)
     return out
 

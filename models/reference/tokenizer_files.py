@@ -124,7 +124,8 @@ def train_sentencepiece(mini: bool) -> bytes:
 def mini_normalisation() -> str:
     """Full-width ASCII, three ligatures, and control characters, in SentencePiece's rule format."""
     rules = [(f"{0xFF01 + i:X}", f"{0x21 + i:X}") for i in range(94)]
-    rules += [("FB00", "66 66"), ("FB01", "66 69"), ("FB02", "66 6C"), ("3000", "20"), ("A0", "20"), ("9", "20"), ("A", "20")]
+    rules += [("FB00", "66 66"), ("FB01", "66 69"), ("FB02", "66 6C")]
+    rules += [(blank, "20") for blank in ("3000", "A0", "9", "A")]
     rules += [(f"{code:X}", "") for code in (0x200B, 0x7F)]
     return "".join(f"{source}\t{target}\n" for source, target in rules)
 
