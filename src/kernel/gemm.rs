@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::activation::{apply, with_activation};
 use super::pack::PackedWeights;
-use super::simd::{Dot, entry_points, load_some, store_some};
+use super::simd::{Dot, entry_points, load_some, store_some, unrolled};
 use super::{Activation, Linear, Matrix, MatrixMut, Quantisation, QuantisedRows, Requantisation};
 
 /// Rows of bytes to multiply: address, number of rows, bytes from row to row.
@@ -219,14 +219,14 @@ unsafe fn float_tile<V: Dot, const R: usize, const N: usize>(
     unsafe {
         let column = panel * weights.layout.panel_columns();
         let mut sums = [[V::splat_i(0); N]; R];
-        for (r, sums) in sums.iter_mut().enumerate() {
+        unrolled!(R, |r| {
             let zero_point = *output.row_zero_points.add((row + r) * output.step);
             let factor = V::splat_i(V::OFFSET - zero_point);
-            for (n, sum) in sums.iter_mut().enumerate() {
+            unrolled!(N, |n| {
                 let total = V::load_i(weights.sums.as_ptr().add(column + n * V::LANES));
-                *sum = V::mul_i(total, factor);
-            }
-        }
+                sums[r][n] = V::mul_i(total, factor);
+            });
+        });
         let panel_data = weights.data.as_slice().as_ptr().add(column * weights.inputs_padded);
         V::tile::<R, N>(
             rows.start.add(row * rows.stride),
@@ -235,11 +235,9 @@ unsafe fn float_tile<V: Dot, const R: usize, const N: usize>(
             weights.inputs_padded / V::K_GROUP,
             &mut sums,
         );
-        for (r, sums) in sums.iter().enumerate() {
-            for (n, &sum) in sums.iter().enumerate() {
-                V::store_i(out.add((r * N + n) * V::LANES), sum);
-            }
-        }
+        unrolled!(R, |r| {
+            unrolled!(N, |n| { V::store_i(out.add((r * N + n) * V::LANES), sums[r][n]) });
+        });
     }
 }
 
@@ -333,11 +331,11 @@ unsafe fn byte_tile<V: Dot, const R: usize, const N: usize>(
     unsafe {
         let column = panel * weights.layout.panel_columns();
         let plan = output.plan;
-        let mut start = [V::splat_i(0); N];
-        for (n, start) in start.iter_mut().enumerate() {
-            *start = V::load_i(plan.start.as_ptr().add(column + n * V::LANES));
-        }
-        let mut sums = [start; R];
+        let mut sums = [[V::splat_i(0); N]; R];
+        unrolled!(N, |n| {
+            let start = V::load_i(plan.start.as_ptr().add(column + n * V::LANES));
+            unrolled!(R, |r| { sums[r][n] = start });
+        });
         let panel_data = weights.data.as_slice().as_ptr().add(column * weights.inputs_padded);
         V::tile::<R, N>(
             rows.start.add(row * rows.stride),
@@ -346,67 +344,110 @@ unsafe fn byte_tile<V: Dot, const R: usize, const N: usize>(
             weights.inputs_padded / V::K_GROUP,
             &mut sums,
         );
-        for (r, sums) in sums.iter().enumerate() {
-            let at = (row + r) * weights.outputs + column;
-            let residual =
-                if output.residual.is_null() { output.residual } else { output.residual.add(at) };
-            store_row::<V, N>(
-                plan,
-                column,
-                weights.outputs - column,
-                sums,
-                residual,
-                output.out.add(at),
-            );
+        let at = row * weights.outputs + column;
+        let (out, residual) = (output.out.add(at), output.residual);
+        let columns = (weights.outputs - column, weights.outputs);
+        if residual.is_null() {
+            requantise::<V, R, N>(plan, column, &mut sums);
+            store_bytes::<V, R, N>(plan, &sums, out, columns);
+        } else {
+            // A copy that may live in memory, so that the other branch's stays in registers.
+            let mut sums = sums;
+            requantise_with::<V, R, N>(plan, column, &mut sums, (residual.add(at), columns));
+            store_bytes::<V, R, N>(plan, &sums, out, columns);
         }
     }
 }
 
-/// Requantises one row of a tile and stores at most `count` bytes of it.
+/// Accumulators to integers that are only to be clamped.
 ///
 /// # Safety
-/// `plan` covers the row's columns; `residual` (unless null) and `out` hold `count` bytes, or
-/// `N * LANES` if that is less.
+/// `plan` covers the tile's columns.
 #[inline(always)]
-unsafe fn store_row<V: Dot, const N: usize>(
+unsafe fn requantise<V: Dot, const R: usize, const N: usize>(
     plan: &Requantisation,
     column: usize,
-    count: usize,
-    sums: &[V::I; N],
-    residual: *const u8,
-    out: *mut u8,
+    sums: &mut [[V::I; N]; R],
 ) {
     // SAFETY: as the caller promises.
     unsafe {
-        let range = V::byte_range(plan.low, plan.high);
+        unrolled!(N, |n| {
+            let multiplier = V::load(plan.multipliers.as_ptr().add(column + n * V::LANES));
+            let addend = V::load(plan.addends.as_ptr().add(column + n * V::LANES));
+            unrolled!(R, |r| {
+                sums[r][n] = V::to_int(V::fma(V::to_float(sums[r][n]), multiplier, addend));
+            });
+        });
+    }
+}
+
+/// [`requantise`] with a residual, given as its address, the columns left and the row length.
+///
+/// # Safety
+/// `plan` covers the tile's columns; the residual is readable for `R` rows of them.
+#[inline(always)]
+unsafe fn requantise_with<V: Dot, const R: usize, const N: usize>(
+    plan: &Requantisation,
+    column: usize,
+    sums: &mut [[V::I; N]; R],
+    (residual, (columns, stride)): (*const u8, (usize, usize)),
+) {
+    // SAFETY: as the caller promises.
+    unsafe {
         let ratio = V::splat(plan.residual.unwrap_or(0.0));
-        let mut results = [V::splat_i(0); N];
         for n in 0..N {
-            let at = column + n * V::LANES;
-            let multiplier = V::load(plan.multipliers.as_ptr().add(at));
-            let addend = V::load(plan.addends.as_ptr().add(at));
-            let mut y = V::fma(V::to_float(sums[n]), multiplier, addend);
-            if !residual.is_null() {
-                let here = count.saturating_sub(n * V::LANES).min(V::LANES);
-                let bytes = if here == V::LANES {
-                    V::load_u8(residual.add(n * V::LANES))
-                } else {
-                    V::load_u8_part(residual.add(n * V::LANES), here)
-                };
-                y = V::fma(V::to_float(bytes), ratio, y);
+            let multiplier = V::load(plan.multipliers.as_ptr().add(column + n * V::LANES));
+            let addend = V::load(plan.addends.as_ptr().add(column + n * V::LANES));
+            let count = columns.saturating_sub(n * V::LANES).min(V::LANES);
+            for (r, row) in sums.iter_mut().enumerate() {
+                let y = V::fma(V::to_float(row[n]), multiplier, addend);
+                let p = residual.add(r * stride + n * V::LANES);
+                let bytes =
+                    if count == V::LANES { V::load_u8(p) } else { V::load_u8_part(p, count) };
+                row[n] = V::to_int(V::fma(V::to_float(bytes), ratio, y));
             }
-            results[n] = V::to_int(y);
         }
-        if N == 4 && count >= 4 * V::LANES {
-            V::store_u8_four(out, [results[0], results[1], results[2], results[N - 1]], range);
+    }
+}
+
+/// Clamps and stores a tile.
+///
+/// # Safety
+/// `out` is writable for `R` rows, `stride` apart, of `columns` bytes or what the tile has.
+#[inline(always)]
+unsafe fn store_bytes<V: Dot, const R: usize, const N: usize>(
+    plan: &Requantisation,
+    sums: &[[V::I; N]; R],
+    out: *mut u8,
+    (columns, stride): (usize, usize),
+) {
+    // SAFETY: as the caller promises; the buffer has room for the largest tile.
+    unsafe {
+        let range = V::byte_range(plan.low, plan.high);
+        if N == 4 && columns >= N * V::LANES {
+            unrolled!(R, |r| {
+                let row = [sums[r][0], sums[r][1 % N], sums[r][2 % N], sums[r][3 % N]];
+                V::store_u8_four(out.add(r * stride), row, range);
+            });
             return;
         }
-        for (n, &result) in results.iter().enumerate() {
-            let here = count.saturating_sub(n * V::LANES).min(V::LANES);
-            if here == V::LANES {
-                V::store_u8(out.add(n * V::LANES), result, range);
+        // Four vectors are packed at once, whatever rows they belong to; the tile's rows then lie
+        // one after another.
+        let mut tile = [0u8; TILE];
+        unrolled!((R * N).div_ceil(4), |group| {
+            let pick = |i: usize| {
+                let i = (group * 4 + i).min(R * N - 1);
+                sums[i / N][i % N]
+            };
+            let four = [pick(0), pick(1), pick(2), pick(3)];
+            V::store_u8_four(tile.as_mut_ptr().add(group * 4 * V::LANES), four, range);
+        });
+        for r in 0..R {
+            let row = tile.as_ptr().add(r * N * V::LANES);
+            if columns >= N * V::LANES {
+                std::ptr::copy_nonoverlapping(row, out.add(r * stride), N * V::LANES);
             } else {
-                V::store_u8_part(out.add(n * V::LANES), result, range, here);
+                std::ptr::copy_nonoverlapping(row, out.add(r * stride), columns);
             }
         }
     }
