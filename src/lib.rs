@@ -31,20 +31,22 @@ mod label;
 mod model;
 mod npy;
 pub mod picture;
+pub mod space;
 
 pub use embedding::{Embedding, EmbeddingError, Modality, SpaceId};
-pub use encode::{EncodeError, Encoder, MAX_TEXT_BYTES, PlaceGrid, TextError, TextTokenizer, Tokens};
+pub use encode::{
+    EncodeError, Encoder, MAX_TEXT_BYTES, PlaceGrid, TextError, TextTokenizer, Tokens,
+};
 pub use kernel::{FORCE_VARIABLE, Machine, MachineError};
 pub use label::{
-    CompiledError, CompiledLabels, Label, LabelError, LabelName, LabelSet, Labelling,
-    ScoreOptions, ScoredLabel, Scorer, TextCache, check_templates, compile as compile_labels,
-    match_probability,
+    CompiledError, CompiledLabels, Label, LabelError, LabelName, LabelSet, Labelling, ScoreOptions,
+    ScoredLabel, Scorer, TextCache, check_templates, compile as compile_labels, match_probability,
 };
 pub use model::{
     Calibration, DEFAULT_MODEL, ImageTower, ImportError, ImportOptions, InputShape, Int8Error,
-    Manifest,
-    Package, PackageError, Padding, Preset, Report, Scoring, TextTower, Tower, TowerError, TowerOutput,
-    TowerSpec, find as find_model, import as import_model, list as list_models, model_folders,
+    Manifest, Package, PackageError, Padding, PixelOverrides, Preset, Report, Scoring, TextDefaults, TextTower, Tower,
+    TowerError, TowerOutput, TowerSpec, find as find_model, import as import_model,
+    list as list_models, model_folders,
 };
 pub use npy::write_npy;
 pub use picture::{

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use sextant::picture::{Interpolation, PreprocessSpec, ResizeMode};
-use sextant::{ImportOptions, Package, Preset, import_model, list_models, model_folders};
+use sextant::picture::{Interpolation, ResizeMode};
+use sextant::{
+    ImportOptions, Package, Padding, PixelOverrides, Preset, import_model, list_models, model_folders,
+};
 
 use super::output::{complain, json_line, stdout};
 use super::{Failure, Format, Global, Outcome};
@@ -69,12 +71,21 @@ pub struct ImportArgs {
     /// Most tokens of a text [default: the graph's, or the family's]
     #[arg(long, value_name = "N")]
     context_length: Option<usize>,
+    /// Whether short texts are filled up: none or max [default: max for a fixed length, or the family's]
+    #[arg(long, value_name = "HOW", value_parser = parse_padding)]
+    padding: Option<Padding>,
     /// Token that fills up short texts [default: the family's]
     #[arg(long, value_name = "ID")]
     pad_id: Option<u32>,
     /// Prompt template with {} for the name (repeatable)
     #[arg(long, value_name = "TEXT")]
     template: Vec<String>,
+    /// The image graph's embedding output [default: one called embed…, or the first]
+    #[arg(long, value_name = "NAME")]
+    image_output: Option<String>,
+    /// The text graph's embedding output [default: one called embed…, or the first]
+    #[arg(long, value_name = "NAME")]
+    text_output: Option<String>,
     #[command(flatten)]
     pixels: PixelArgs,
 }
@@ -102,32 +113,19 @@ struct PixelArgs {
     std: Option<[f32; 3]>,
 }
 
-impl PixelArgs {
-    /// The preset's preprocessing with what was given; `None` where nothing was.
-    fn apply(&self, preset: Preset) -> Option<PreprocessSpec> {
-        let given = self.resize.is_some()
-            || self.resize_size.is_some()
-            || self.interpolation.is_some()
-            || self.mean.is_some()
-            || self.std.is_some();
-        if !given {
-            return None;
-        }
-        let mut spec = preset.preprocess(self.size.unwrap_or(preset.default_size()));
-        spec.resize = self.resize.unwrap_or(spec.resize);
-        spec.resize_size = self.resize_size.map_or(spec.resize_size, |side| [side; 2]);
-        spec.interpolation = self.interpolation.unwrap_or(spec.interpolation);
-        spec.mean = self.mean.unwrap_or(spec.mean);
-        spec.std = self.std.unwrap_or(spec.std);
-        Some(spec)
-    }
-}
-
 fn parse_preset(name: &str) -> Result<Preset, String> {
     Preset::named(name).ok_or_else(|| {
         let names: Vec<_> = Preset::ALL.iter().map(|(name, _)| *name).collect();
         format!("the presets are {}", names.join(", "))
     })
+}
+
+fn parse_padding(how: &str) -> Result<Padding, String> {
+    match how {
+        "none" => Ok(Padding::None),
+        "max" => Ok(Padding::Max),
+        _ => Err("padding is none or max".to_owned()),
+    }
 }
 
 fn parse_resize(mode: &str) -> Result<ResizeMode, String> {
@@ -281,8 +279,16 @@ fn import(args: &ImportArgs, global: &Global) -> Result<Outcome, Failure> {
         image: args.image.clone(),
         text: args.text.clone().zip(args.tokenizer.clone()),
         preset: args.preset,
-        preprocess: args.pixels.apply(args.preset),
-        size: args.pixels.size,
+        pixels: PixelOverrides {
+            size: args.pixels.size,
+            resize: args.pixels.resize,
+            resize_size: args.pixels.resize_size,
+            interpolation: args.pixels.interpolation,
+            mean: args.pixels.mean,
+            std: args.pixels.std,
+        },
+        image_output: args.image_output.clone(),
+        text_output: args.text_output.clone(),
         name: args.name.clone().or_else(folder_name).unwrap_or_default(),
         version: args.version.clone(),
         licence: args.licence.clone(),
@@ -290,6 +296,7 @@ fn import(args: &ImportArgs, global: &Global) -> Result<Outcome, Failure> {
         logit_scale: args.logit_scale,
         logit_bias: args.logit_bias,
         context_length: args.context_length,
+        padding: args.padding,
         pad_id: args.pad_id,
         templates: args.template.clone(),
     };

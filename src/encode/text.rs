@@ -1,5 +1,7 @@
 //! Text to token numbers, as a package's tokenizer says.
 
+use std::borrow::Cow;
+
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
 use crate::model::{Padding, TextTower};
@@ -56,6 +58,7 @@ pub struct TextTokenizer {
     padding: Padding,
     pad_id: u32,
     lowercase: bool,
+    strip_punctuation: bool,
 }
 
 impl TextTokenizer {
@@ -86,7 +89,19 @@ impl TextTokenizer {
             padding: tower.padding,
             pad_id: tower.pad_id,
             lowercase: tower.lowercase,
+            strip_punctuation: tower.strip_punctuation,
         })
+    }
+
+    fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut text = Cow::Borrowed(text);
+        if self.strip_punctuation {
+            text = without_punctuation(&text).into();
+        }
+        if self.lowercase {
+            text = text.to_lowercase().into();
+        }
+        text
     }
 
     /// Tokenises `text`. Too long a text is cut, its closing special token kept.
@@ -95,16 +110,11 @@ impl TextTokenizer {
     /// [`TextError::Unreadable`] or [`TextError::Empty`].
     pub fn tokenise(&self, text: &str) -> Result<Tokens, TextError> {
         let kept = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
-        let lowered;
-        let input = if self.lowercase {
-            lowered = kept.to_lowercase();
-            lowered.as_str()
-        } else {
-            kept
-        };
-        let encoding = self.tokenizer.encode_fast(input, true).map_err(|e| {
-            TextError::Unreadable { text: start_of(text), reason: e.to_string() }
-        })?;
+        let input = self.clean(kept);
+        let encoding = self
+            .tokenizer
+            .encode_fast(input, true)
+            .map_err(|e| TextError::Unreadable { text: start_of(text), reason: e.to_string() })?;
         let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
         ids.truncate(self.context_length);
         let mut mask = vec![1; ids.len()];
@@ -120,8 +130,27 @@ impl TextTokenizer {
     }
 }
 
+/// Takes ASCII punctuation out, `_` becoming a space, and folds white space.
+fn without_punctuation(text: &str) -> String {
+    let spaced = text.replace('_', " ");
+    let kept: String = spaced.chars().filter(|c| !c.is_ascii_punctuation()).collect();
+    kept.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Enough of a text to recognise it in a message.
 pub(crate) fn start_of(text: &str) -> String {
     let end = text.floor_char_boundary(40);
     if end == text.len() { text.to_owned() } else { format!("{}…", &text[..end]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn punctuation_goes_as_in_open_clip() {
+        assert_eq!(without_punctuation(" A photo_of a  (small) dog's ball!\n"), "A photo of a small dogs ball");
+        assert_eq!(without_punctuation("naïve café — 日本。"), "naïve café — 日本。");
+        assert_eq!(without_punctuation("?!"), "");
+    }
 }

@@ -133,13 +133,12 @@ impl Log {
 pub(crate) struct Bitmap {
     words: Vec<u64>,
     rows: u32,
-    count: u32,
 }
 
 impl Bitmap {
     /// All bits clear. No memory is touched until one is set.
     pub fn new(rows: u32) -> Self {
-        Self { words: vec![0; (rows as usize).div_ceil(64)], rows, count: 0 }
+        Self { words: vec![0; (rows as usize).div_ceil(64)], rows }
     }
 
     /// Sets a bit and says whether it was clear.
@@ -148,7 +147,6 @@ impl Bitmap {
         let bit = 1 << (row % 64);
         let fresh = *word & bit == 0;
         *word |= bit;
-        self.count += u32::from(fresh);
         fresh
     }
 
@@ -162,9 +160,10 @@ impl Bitmap {
         self.words[at]
     }
 
-    /// How many bits are set.
+    /// How many bits are set: counted when asked. A counter kept by `set` is lost by rustc 1.95
+    /// at -O3 where `set` is inlined into a loop with an early exit.
     pub fn count(&self) -> u32 {
-        self.count
+        self.words.iter().map(|word| word.count_ones()).sum()
     }
 }
 

@@ -36,7 +36,9 @@ pub enum CompiledError {
         file: String,
     },
     /// The file was written by another version.
-    #[error("{file}: compiled labels of version {found}, but this build reads {VERSION}: compile them again")]
+    #[error(
+        "{file}: compiled labels of version {found}, but this build reads {VERSION}: compile them again"
+    )]
     Version {
         /// The file.
         file: String,
@@ -44,7 +46,9 @@ pub enum CompiledError {
         found: u32,
     },
     /// The checksum does not fit.
-    #[error("{file}: the compiled labels are damaged (their checksum does not fit): compile them again")]
+    #[error(
+        "{file}: the compiled labels are damaged (their checksum does not fit): compile them again"
+    )]
     Checksum {
         /// The file.
         file: String,
@@ -58,7 +62,9 @@ pub enum CompiledError {
         reason: String,
     },
     /// The labels were compiled with another model.
-    #[error("{file}: these labels were compiled for space {found}, but the model in use is space {expected}: compile them again with this model")]
+    #[error(
+        "{file}: these labels were compiled for space {found}, but the model in use is space {expected}: compile them again with this model"
+    )]
     Space {
         /// The file.
         file: String,
@@ -227,8 +233,7 @@ impl CompiledLabels {
             return Err(CompiledError::Checksum { file: file.to_owned() });
         }
         let (header, rows) = rest[..rest.len() - DIGEST].split_at(header_length);
-        let header: Header =
-            serde_json::from_slice(header).map_err(|e| content(&e.to_string()))?;
+        let header: Header = serde_json::from_slice(header).map_err(|e| content(&e.to_string()))?;
         let expected =
             header.labels.len().checked_mul(header.dimension).and_then(|n| n.checked_mul(4));
         if expected != Some(rows.len()) || header.dimension == 0 {

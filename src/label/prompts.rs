@@ -23,8 +23,7 @@ pub fn compile(
     progress: &dyn Fn(usize),
 ) -> Result<CompiledLabels, EncodeError> {
     let manifest = encoder.package().manifest();
-    let templates =
-        templates.or(set.templates.as_deref()).unwrap_or(manifest.templates.as_slice());
+    let templates = templates.or(set.templates.as_deref()).unwrap_or(manifest.templates.as_slice());
     let mut rows = Vec::with_capacity(set.labels.len() * manifest.dimension);
     for (done, label) in set.labels.iter().enumerate() {
         let mut row = vec![0f32; manifest.dimension];

@@ -134,7 +134,8 @@ impl<'a> Scorer<'a> {
     /// Similarity to every label without the modalities' offsets. The picture's side is centred
     /// once; what the text mean takes off is the same for every label.
     fn centred(&self, embedding: &Embedding) -> Vec<f32> {
-        let means = (self.calibration.mean(embedding.modality()), self.calibration.mean(Modality::Text));
+        let means =
+            (self.calibration.mean(embedding.modality()), self.calibration.mean(Modality::Text));
         let (values, offset) = match means {
             (Some(own), Some(text)) => {
                 let pairs = embedding.values().iter().zip(own);
@@ -219,8 +220,7 @@ pub fn match_probability(manifest: &Manifest, a: &Embedding, b: &Embedding) -> O
         }
         _ => None,
     }?;
-    let similarity =
-        c.centred_similarity((a.modality(), a.values()), (b.modality(), b.values()));
+    let similarity = c.centred_similarity((a.modality(), a.values()), (b.modality(), b.values()));
     Some(sigmoid(scale * similarity + bias))
 }
 
@@ -333,7 +333,8 @@ mod tests {
     #[test]
     fn means_are_taken_off_before_scoring() {
         // Every picture likes "a"; centring takes that off.
-        let set = labels(&[("a", None, false), ("b", None, false)], vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        let set =
+            labels(&[("a", None, false), ("b", None, false)], vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
         let centred = manifest("image_mean = [0.8, 0.0, 0.0]\ntext_mean = [0.5, 0.5, 0.0]");
         let scorer = Scorer::new(&set, &centred, ScoreOptions::default());
         let answer = scorer.score(&picture([0.8, 0.6, 0.0])).unwrap();
@@ -345,7 +346,8 @@ mod tests {
 
     #[test]
     fn parents_gather_their_labels() {
-        let names = [("cat", Some("animal"), false), ("dog", Some("animal"), false), ("car", None, false)];
+        let names =
+            [("cat", Some("animal"), false), ("dog", Some("animal"), false), ("car", None, false)];
         let set = labels(&names, axes());
         let manifest = manifest("");
         let scorer = Scorer::new(&set, &manifest, ScoreOptions::default());

@@ -204,7 +204,10 @@ impl LabelSet {
         }
         for label in entries.into_iter().filter(|label| !label.name.is_empty()) {
             if label.prompts.len() > MAX_PROMPTS {
-                return Err(LabelError::TooManyPrompts { file: file.to_owned(), label: label.name });
+                return Err(LabelError::TooManyPrompts {
+                    file: file.to_owned(),
+                    label: label.name,
+                });
             }
             let negative = label.negative;
             let place = match places.get(&label.name) {
@@ -291,7 +294,8 @@ mod tests {
 
     #[test]
     fn lines_take_byte_order_marks_crlf_comments_and_tabs() {
-        let text = "\u{feff}# animals\r\ncat\ta photo of a cat\ta kitten\r\n\r\n !wall \r\ndog\t\r\n";
+        let text =
+            "\u{feff}# animals\r\ncat\ta photo of a cat\ta kitten\r\n\r\n !wall \r\ndog\t\r\n";
         let set = LabelSet::from_lines(text, "f").unwrap();
         assert_eq!(names(&set), ["cat", "wall", "dog"]);
         assert_eq!(set.labels[0].prompts, ["a photo of a cat", "a kitten"]);
@@ -311,10 +315,7 @@ mod tests {
     #[test]
     fn nothing_to_show_is_refused() {
         for text in ["", ",,", "!background", " "] {
-            assert!(matches!(
-                LabelSet::from_argument(text),
-                Err(LabelError::NoLabels { .. })
-            ));
+            assert!(matches!(LabelSet::from_argument(text), Err(LabelError::NoLabels { .. })));
         }
         assert!(matches!(
             LabelSet::from_argument("no/such/file.txt"),

@@ -6,13 +6,11 @@ use sha2::{Digest, Sha256};
 use tract_onnx::pb::{GraphProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
 use tract_onnx::prelude::*;
 
-use super::manifest::{
-    Calibration, FORMAT, ImageTower, Manifest, Padding, Scoring, TextTower,
-};
+use super::manifest::{Calibration, FORMAT, ImageTower, Manifest, Padding, Scoring, TextTower};
 use super::package::{PackageError, hex};
 use super::presets::Preset;
 use super::tower::{InputShape, Tower, TowerError, TowerSpec, decode};
-use crate::picture::{Preprocess, PreprocessError, PreprocessSpec};
+use crate::picture::{Interpolation, Preprocess, PreprocessError, PreprocessSpec, ResizeMode};
 
 /// Why a package cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +56,9 @@ pub enum ImportError {
         text: usize,
     },
     /// The family's scores need numbers that only the checkpoint knows.
-    #[error("sigmoid models need their own --logit-scale and --logit-bias (exp of the checkpoint's logit_scale, and its logit_bias)")]
+    #[error(
+        "sigmoid models need their own --logit-scale and --logit-bias (exp of the checkpoint's logit_scale, and its logit_bias)"
+    )]
     SigmoidScale,
 }
 
@@ -71,10 +71,12 @@ pub struct ImportOptions {
     pub text: Option<(PathBuf, PathBuf)>,
     /// The family.
     pub preset: Preset,
-    /// Replaces the preset's preprocessing.
-    pub preprocess: Option<PreprocessSpec>,
-    /// Replaces the size found in the graph.
-    pub size: Option<u32>,
+    /// Replaces values of the preset's preprocessing.
+    pub pixels: PixelOverrides,
+    /// Name of the image tower's embedding output; `None` finds it.
+    pub image_output: Option<String>,
+    /// Name of the text tower's embedding output; `None` finds it.
+    pub text_output: Option<String>,
     /// Name of the package.
     pub name: String,
     /// Its version.
@@ -89,10 +91,40 @@ pub struct ImportOptions {
     pub logit_bias: Option<f32>,
     /// Replaces the context length of the graph or preset.
     pub context_length: Option<usize>,
+    /// Replaces the family's padding.
+    pub padding: Option<Padding>,
     /// Replaces the preset's padding token.
     pub pad_id: Option<u32>,
     /// Prompt templates.
     pub templates: Vec<String>,
+}
+
+/// Values that replace those of a preset's preprocessing.
+#[derive(Debug, Clone, Default)]
+pub struct PixelOverrides {
+    /// Side of the tower's input; else the graph's, or the family's.
+    pub size: Option<u32>,
+    /// How proportions are treated.
+    pub resize: Option<ResizeMode>,
+    /// Side to resize to before the crop.
+    pub resize_size: Option<u32>,
+    /// The filter.
+    pub interpolation: Option<Interpolation>,
+    /// Mean of each channel.
+    pub mean: Option<[f32; 3]>,
+    /// Deviation of each channel.
+    pub std: Option<[f32; 3]>,
+}
+
+impl PixelOverrides {
+    fn apply(&self, mut spec: PreprocessSpec) -> PreprocessSpec {
+        spec.resize = self.resize.unwrap_or(spec.resize);
+        spec.resize_size = self.resize_size.map_or(spec.resize_size, |side| [side; 2]);
+        spec.interpolation = self.interpolation.unwrap_or(spec.interpolation);
+        spec.mean = self.mean.unwrap_or(spec.mean);
+        spec.std = self.std.unwrap_or(spec.std);
+        spec
+    }
 }
 
 /// Makes a package in the new folder `destination`: reads the graphs, finds their inputs and
@@ -159,13 +191,12 @@ fn image_tower(options: &ImportOptions) -> Result<(ImageTower, usize), ImportErr
     if dims.len() != 4 {
         return Err(wrong_inputs(&file, "one input of pixels [1, 3, height, width]", &inputs));
     }
-    let size = options.size.or(dims[2].and_then(|d| u32::try_from(d).ok()));
+    let size = options.pixels.size.or(dims[2].and_then(|d| u32::try_from(d).ok()));
     let size = size.unwrap_or(options.preset.default_size());
-    let declared = options.preprocess.clone().unwrap_or(options.preset.preprocess(size));
-    let preprocess = Preprocess::new(declared)?;
+    let preprocess = Preprocess::new(options.pixels.apply(options.preset.preprocess(size)))?;
     let (width, height) = preprocess.output_size();
     let (width, height) = (width as usize, height as usize);
-    let output = first_output(graph, &file)?;
+    let output = embedding_output(graph, options.image_output.as_deref(), &file)?;
     let spec = TowerSpec {
         file,
         inputs: vec![(input.name.clone(), InputShape::of(&preprocess))],
@@ -204,7 +235,7 @@ fn text_tower(
     let [ids] = ids[..] else {
         return Err(wrong_inputs(&file, "token ids (and perhaps a mask and token types)", &inputs));
     };
-    let (context, padding, pad_id, lowercase) = options.preset.text();
+    let family = options.preset.text();
     let fixed = dims(ids).get(1).copied().flatten();
     let tower = TextTower {
         file: "text.onnx".to_owned(),
@@ -212,17 +243,25 @@ fn text_tower(
         input: ids.name.clone(),
         attention_mask: mask,
         token_type_ids: types,
-        output: first_output(graph, &file)?,
+        output: embedding_output(graph, options.text_output.as_deref(), &file)?,
         tokenizer: "tokenizer.json".to_owned(),
         tokenizer_sha256: hex(&Sha256::digest(&tokenizer)),
-        context_length: options.context_length.or(fixed).unwrap_or(context),
-        padding: if fixed.is_some() { Padding::Max } else { padding },
-        pad_id: options.pad_id.unwrap_or(pad_id),
-        lowercase,
+        context_length: options.context_length.or(fixed).unwrap_or(family.context_length),
+        padding: match (options.padding, fixed) {
+            (Some(padding), _) => padding,
+            (None, Some(_)) => Padding::Max,
+            (None, None) => family.padding,
+        },
+        pad_id: options.pad_id.unwrap_or(family.pad_id),
+        lowercase: family.lowercase,
+        strip_punctuation: family.strip_punctuation,
     };
     if let Err(reason) = tokenizers::Tokenizer::from_bytes(&tokenizer) {
         let file = tokenizer_file.display().to_string();
-        return Err(ImportError::Inputs { file, reason: format!("not a usable tokenizer: {reason}") });
+        return Err(ImportError::Inputs {
+            file,
+            reason: format!("not a usable tokenizer: {reason}"),
+        });
     }
     let text = try_text(&tower, &bytes, &file)?;
     if text == dimension {
@@ -237,7 +276,8 @@ fn try_text(tower: &TextTower, onnx: &[u8], file: &str) -> Result<usize, ImportE
     let built = Tower::build(onnx, &tower.spec(file.to_owned()))?;
     let length = if tower.padding == Padding::Max { tower.context_length } else { 4 };
     let zeros = Tensor::zero::<i64>(&[1, length]).expect("a small shape").into_tvalue();
-    let ones = Tensor::from_shape(&[1, length], &vec![1i64; length]).expect("a small shape").into_tvalue();
+    let ones =
+        Tensor::from_shape(&[1, length], &vec![1i64; length]).expect("a small shape").into_tvalue();
     let mut inputs = tvec!(zeros.clone());
     inputs.extend(tower.attention_mask.iter().map(|_| ones.clone()));
     inputs.extend(tower.token_type_ids.iter().map(|_| zeros.clone()));
@@ -279,8 +319,18 @@ fn free_inputs(graph: &GraphProto) -> Vec<&ValueInfoProto> {
     graph.input.iter().filter(|input| !weight(&input.name)).collect()
 }
 
-fn first_output(graph: &GraphProto, file: &str) -> Result<String, ImportError> {
-    graph.output.first().map(|output| output.name.clone()).ok_or_else(|| ImportError::Inputs {
+/// The output asked for, or the one that is called an embedding, or else the first.
+fn embedding_output(
+    graph: &GraphProto,
+    asked: Option<&str>,
+    file: &str,
+) -> Result<String, ImportError> {
+    if let Some(name) = asked {
+        return Ok(name.to_owned());
+    }
+    let called = graph.output.iter().find(|output| output.name.contains("embed"));
+    let output = called.or(graph.output.first()).map(|output| output.name.clone());
+    output.ok_or_else(|| ImportError::Inputs {
         file: file.to_owned(),
         reason: "the graph has no output".to_owned(),
     })
@@ -299,8 +349,7 @@ fn dims(input: &ValueInfoProto) -> Vec<Option<usize>> {
 }
 
 fn wrong_inputs(file: &str, expected: &str, found: &[&ValueInfoProto]) -> ImportError {
-    let found: Vec<String> =
-        found.iter().map(|i| format!("{} {:?}", i.name, dims(i))).collect();
+    let found: Vec<String> = found.iter().map(|i| format!("{} {:?}", i.name, dims(i))).collect();
     let reason = format!("a tower takes {expected}; this graph takes {}", found.join(", "));
     ImportError::Inputs { file: file.to_owned(), reason }
 }

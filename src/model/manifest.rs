@@ -120,6 +120,10 @@ pub struct TextTower {
     /// Lower-case the text before the tokenizer sees it.
     #[serde(default)]
     pub lowercase: bool,
+    /// Take ASCII punctuation out of the text and fold white space before the tokenizer sees it,
+    /// as SigLIP's reference code does (open_clip `canonicalize_text`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strip_punctuation: bool,
 }
 
 /// Whether token sequences are filled up to the context length.
@@ -233,8 +237,7 @@ impl TextTower {
     /// ids, attention mask, token types, as far as the graph takes them.
     pub fn spec(&self, file: String) -> TowerSpec {
         let length = (self.padding == Padding::Max).then_some(self.context_length);
-        let names =
-            [Some(&self.input), self.attention_mask.as_ref(), self.token_type_ids.as_ref()];
+        let names = [Some(&self.input), self.attention_mask.as_ref(), self.token_type_ids.as_ref()];
         let inputs = names.into_iter().flatten();
         TowerSpec {
             file,
@@ -273,7 +276,10 @@ impl Calibration {
         let finite = scalars.iter().flatten().all(|v| v.is_finite())
             && pairs.iter().flatten().flatten().all(|v| v.is_finite());
         check(finite, "[calibration] holds a number that is not finite")?;
-        check(self.temperature.is_none_or(|t| t > 0.0), "calibration.temperature must be positive")?;
+        check(
+            self.temperature.is_none_or(|t| t > 0.0),
+            "calibration.temperature must be positive",
+        )?;
         for (name, mean) in [("image_mean", &self.image_mean), ("text_mean", &self.text_mean)] {
             let Some(mean) = mean else { continue };
             check(

@@ -18,7 +18,9 @@ pub const MAX_FILE_BYTES: u64 = 2 << 30;
 #[non_exhaustive]
 pub enum PackageError {
     /// No package of that name or folder.
-    #[error("no model \"{name}\": it is neither a folder with a model.toml nor one of {known} (see `sextant model list`)")]
+    #[error(
+        "no model \"{name}\": it is neither a folder with a model.toml nor one of {known} (see `sextant model list`)"
+    )]
     NotFound {
         /// What was asked for.
         name: String,
@@ -26,7 +28,9 @@ pub enum PackageError {
         known: String,
     },
     /// A file that `model.toml` names is not there.
-    #[error("{file}: the model package names this file, but it is missing: copy the whole package again")]
+    #[error(
+        "{file}: the model package names this file, but it is missing: copy the whole package again"
+    )]
     Missing {
         /// The missing file.
         file: String,
@@ -60,7 +64,10 @@ pub enum PackageError {
         reason: String,
     },
     /// The package was made for another version of the format.
-    #[error("{file}: package format {found}, but this build reads format {}: update sextant or the package", super::manifest::FORMAT)]
+    #[error(
+        "{file}: package format {found}, but this build reads format {}: update sextant or the package",
+        super::manifest::FORMAT
+    )]
     Format {
         /// The file.
         file: String,
@@ -68,7 +75,9 @@ pub enum PackageError {
         found: u32,
     },
     /// A file is not the one that `model.toml` was written for.
-    #[error("{file}: sha256 is {found}, but model.toml says {expected}: the file is damaged or was exchanged")]
+    #[error(
+        "{file}: sha256 is {found}, but model.toml says {expected}: the file is damaged or was exchanged"
+    )]
     Checksum {
         /// The file.
         file: String,
@@ -78,7 +87,9 @@ pub enum PackageError {
         found: String,
     },
     /// The package has no text tower.
-    #[error("model \"{name}\" has no text tower: use compiled labels (`sextant labels compile`) or another model")]
+    #[error(
+        "model \"{name}\" has no text tower: use compiled labels (`sextant labels compile`) or another model"
+    )]
     NoText {
         /// The package.
         name: String,
@@ -169,6 +180,9 @@ impl Package {
                 t.tokenizer_sha256.to_ascii_lowercase(),
                 format!("{} {:?} {} {}", t.context_length, t.padding, t.pad_id, t.lowercase),
             ]);
+            if t.strip_punctuation {
+                parts.push("strip punctuation".to_owned());
+            }
         }
         SpaceId::from_bytes(Sha256::digest(parts.join("\n").as_bytes()).into())
     }

@@ -22,6 +22,21 @@ pub enum Preset {
     EfficientnetLite,
 }
 
+/// What a family's text tower expects where the graph does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextDefaults {
+    /// Most tokens of a text.
+    pub context_length: usize,
+    /// Whether short texts are filled up.
+    pub padding: Padding,
+    /// The token that fills up short texts.
+    pub pad_id: u32,
+    /// Lower-case the text first.
+    pub lowercase: bool,
+    /// Take out punctuation first.
+    pub strip_punctuation: bool,
+}
+
 /// CLIP's own pixel statistics (open_clip `OPENAI_DATASET_MEAN`, `OPENAI_DATASET_STD`).
 const CLIP_MEAN: [f32; 3] = [0.48145466, 0.4578275, 0.40821073];
 const CLIP_STD: [f32; 3] = [0.26862954, 0.261_302_6, 0.275_777_1];
@@ -84,12 +99,27 @@ impl Preset {
         }
     }
 
-    /// Context length, padding, padding token and lower-casing of the family's text tower.
-    pub fn text(self) -> (usize, Padding, u32, bool) {
+    /// What the family's text tower expects.
+    pub fn text(self) -> TextDefaults {
+        let clip = TextDefaults {
+            context_length: 77,
+            padding: Padding::Max,
+            pad_id: 0,
+            lowercase: false,
+            strip_punctuation: false,
+        };
         match self {
-            Self::Siglip => (64, Padding::Max, 1, true),
-            Self::Imagenet | Self::EfficientnetLite => (128, Padding::None, 0, false),
-            _ => (77, Padding::Max, 0, false),
+            Self::Siglip => TextDefaults {
+                context_length: 64,
+                pad_id: 1,
+                lowercase: true,
+                strip_punctuation: true,
+                ..clip
+            },
+            Self::Imagenet | Self::EfficientnetLite => {
+                TextDefaults { context_length: 128, padding: Padding::None, ..clip }
+            }
+            _ => clip,
         }
     }
 

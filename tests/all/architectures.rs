@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sextant::picture::{Interpolation, ResizeMode};
 use sextant::{
-    Encoder, ImportError, ImportOptions, Package, Padding, Preset, Scoring, TextTokenizer,
+    Encoder, ImportError, ImportOptions, Package, Padding, PixelOverrides, Preset, Scoring, TextTokenizer,
     TextTower, decode_file, import_model,
 };
 
@@ -61,8 +61,9 @@ fn options(name: &str, case: &Case) -> ImportOptions {
         image: folder.join("image.onnx"),
         text: Some((folder.join("text.onnx"), folder.join("tokenizer.json"))),
         preset: Preset::named(&case.image.preset).unwrap(),
-        preprocess: None,
-        size: None,
+        pixels: PixelOverrides::default(),
+        image_output: None,
+        text_output: None,
         name: name.to_owned(),
         version: "1.0.0".to_owned(),
         licence: "MIT".to_owned(),
@@ -70,6 +71,7 @@ fn options(name: &str, case: &Case) -> ImportOptions {
         logit_scale: Some(case.logit_scale),
         logit_bias: Some(case.logit_bias),
         context_length: Some(case.text.context_length),
+        padding: None,
         pad_id: None,
         templates: Vec::new(),
     }
@@ -80,9 +82,7 @@ fn import_case(name: &str, case: &Case) -> (tempfile::TempDir, Encoder) {
     let mut options = options(name, case);
     // The photos already have the tower's size, so a preset that resizes to more is overruled.
     if case.image.resize_size != case.image.size {
-        let mut spec = options.preset.preprocess(case.image.size);
-        spec.resize_size = [case.image.size; 2];
-        options.preprocess = Some(spec);
+        options.pixels.resize_size = Some(case.image.size);
     }
     let folder = home.path().join(name);
     import_model(&options, &folder).unwrap();
@@ -176,12 +176,10 @@ fn siglip_scores_pairs_by_its_sigmoid() {
     let image = decode_file(&golden("siglipb16").join(&case.photos[0]), encoder.limits()).unwrap();
     let image = encoder.image(&image, "photo").unwrap();
     let text = encoder.text(&case.texts[0]).unwrap();
-    let similarity = image.similarity(&text).unwrap();
     let expected_similarity = cosine(&case.image_embeddings[0], &case.text_embeddings[0]);
     let logit = f64::from(case.logit_scale) * expected_similarity + f64::from(case.logit_bias);
     let expected = 1.0 / (1.0 + (-logit).exp());
-    let modalities = [image.modality(), text.modality()];
-    let found = sextant::match_probability(manifest, modalities, similarity).unwrap();
+    let found = sextant::match_probability(manifest, &image, &text).unwrap();
     assert!((f64::from(found) - expected).abs() < 1e-4, "{found} is not {expected}");
 }
 
@@ -224,6 +222,7 @@ fn check_tokenizer(kind: &str) {
         padding: Padding::Max,
         pad_id: table.pad_id,
         lowercase: false,
+        strip_punctuation: false,
     };
     let json = std::fs::read(folder.join("tokenizer.json")).unwrap();
     let tokenizer = TextTokenizer::new(&json, kind, &tower).unwrap();

@@ -166,7 +166,8 @@ fn damaged_packages_are_refused_by_name() {
     std::fs::write(folder.join("model.toml"), wrong).unwrap();
     assert_eq!(run().code, 3);
 
-    std::fs::write(folder.join("model.toml"), manifest.replace("format = 1", "format = 2")).unwrap();
+    std::fs::write(folder.join("model.toml"), manifest.replace("format = 1", "format = 2"))
+        .unwrap();
     let said = run();
     assert_eq!(said.code, 3);
     assert!(said.err.contains("format 2"), "{}", said.err);
@@ -186,10 +187,8 @@ fn an_onnx_file_cut_in_half_is_refused_even_when_its_checksum_fits() {
     let manifest = std::fs::read_to_string(folder.join("model.toml")).unwrap();
     std::fs::write(&path, half).unwrap();
     std::fs::write(folder.join("model.toml"), manifest.replace(&hex(&whole), &hex(half))).unwrap();
-    let said = label(
-        &[&photo("cat.jpg")],
-        &["--labels", "cat,dog", "--model", folder.to_str().unwrap()],
-    );
+    let said =
+        label(&[&photo("cat.jpg")], &["--labels", "cat,dog", "--model", folder.to_str().unwrap()]);
     assert_eq!(said.code, 3, "{}", said.err);
     assert!(said.err.contains("image.onnx"), "{}", said.err);
 }

@@ -1,6 +1,11 @@
 //! All integration tests in one binary: linking tract's dependents once is slow enough.
 
+mod architectures;
 mod command;
 mod first_light;
 mod index;
+mod index_damage;
+mod index_kill;
 mod preprocess;
+mod preprocess_damage;
+mod space;
