@@ -107,7 +107,7 @@ pub enum Int8Error {
 
 impl Int8Error {
     /// Wraps tract's account of why a graph cannot be prepared.
-    pub(super) fn unsupported(error: tract_onnx::prelude::TractError) -> Self {
+    pub(crate) fn unsupported(error: tract_onnx::prelude::TractError) -> Self {
         Self::Unsupported { reason: format!("{error:#}") }
     }
 }

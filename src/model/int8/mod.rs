@@ -168,7 +168,8 @@ fn typed_model(
     options: &CompileOptions,
 ) -> Result<TypedModel, Int8Error> {
     check_names(proto, weights, options)?;
-    typed_model_unchecked(proto, weights, options).map_err(Int8Error::unsupported)
+    typed_model_unchecked(proto, weights, &options.inputs, &options.outputs)
+        .map_err(Int8Error::unsupported)
 }
 
 fn check_names(
@@ -196,7 +197,8 @@ fn check_names(
 fn typed_model_unchecked(
     proto: &tract_onnx::pb::ModelProto,
     weights: &[StoredWeight],
-    options: &CompileOptions,
+    inputs: &[InputSpec],
+    outputs: &[String],
 ) -> TractResult<TypedModel> {
     let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
     let parsed = onnx.parse(proto, None)?;
@@ -204,11 +206,11 @@ fn typed_model_unchecked(
     let outlet = |name: &str| {
         parsed.outlets_by_name.get(name).copied().with_context(|| format!("no tensor {name}"))
     };
-    let inputs = options.inputs.iter().map(|i| outlet(&i.name)).collect::<TractResult<Vec<_>>>()?;
-    let outputs = options.outputs.iter().map(|n| outlet(n)).collect::<TractResult<Vec<_>>>()?;
-    model.set_input_outlets(&inputs)?;
-    model.select_output_outlets(&outputs)?;
-    for (slot, input) in options.inputs.iter().enumerate() {
+    let read = inputs.iter().map(|i| outlet(&i.name)).collect::<TractResult<Vec<_>>>()?;
+    let made = outputs.iter().map(|n| outlet(n)).collect::<TractResult<Vec<_>>>()?;
+    model.set_input_outlets(&read)?;
+    model.select_output_outlets(&made)?;
+    for (slot, input) in inputs.iter().enumerate() {
         let shape: TVec<TDim> = (input.shape.iter())
             .map(|dim| match dim {
                 Dimension::Fixed(length) => length.to_dim(),
@@ -230,6 +232,15 @@ fn typed_model_unchecked(
         }
     }
     Ok(model)
+}
+
+/// A plan that runs a graph as it is, in `f32` on tract, for any of its tensors.
+pub(crate) fn float_plan(
+    proto: &tract_onnx::pb::ModelProto,
+    inputs: &[InputSpec],
+    outputs: &[String],
+) -> TractResult<Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>> {
+    typed_model_unchecked(proto, &[], inputs, outputs)?.into_optimized()?.into_runnable()
 }
 
 fn run_passes(model: &mut TypedModel, passes: &mut Passes) -> TractResult<()> {

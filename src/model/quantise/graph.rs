@@ -1,13 +1,12 @@
 //! Which weights of an ONNX graph are quantised, and the graph with those weights in int8.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto, tensor_proto,
+    AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, attribute_proto,
+    tensor_proto,
 };
 use tract_onnx::prelude::*;
-
-use super::rounding::QuantisedWeight;
 
 const FLOAT: i32 = tensor_proto::DataType::Float as i32;
 const FLOAT16: i32 = tensor_proto::DataType::Float16 as i32;
@@ -107,7 +106,7 @@ pub(super) fn candidates(graph: &GraphProto) -> Vec<Candidate> {
 
 /// The input of a node that is its weight, and the axis of the output channels (-1: the last).
 fn weight_of(node: &NodeProto) -> Option<(usize, i64)> {
-    let attribute = |name: &str| node.attribute.iter().find(|a| a.name == name).map(|a| a.i);
+    let attribute = |name: &str| integer_of(node, name);
     match node.op_type.as_str() {
         "MatMul" => Some((1, -1)),
         "Gemm" => Some((1, if attribute("transB").unwrap_or(0) == 1 { 0 } else { 1 })),
@@ -126,27 +125,154 @@ pub(super) fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     rest.is_empty().then(|| numbers.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }
 
-/// Replaces an `f32` initialiser by an int8 one that is dequantised under the same name.
-pub(super) fn store_int8(graph: &mut GraphProto, candidate: &Candidate, weight: &QuantisedWeight) {
+/// Replaces an `f32` initialiser by an int8 one that is dequantised under the same name. `values`
+/// are in the order of the original.
+pub(super) fn store_int8(
+    graph: &mut GraphProto,
+    candidate: &Candidate,
+    values: &[i8],
+    scales: &[f32],
+) {
+    let bytes = values.iter().map(|v| *v as u8).collect();
     let name = &candidate.weight;
-    let (values, scales) = (format!("{name}.int8"), format!("{name}.scale"));
-    let zero_points = format!("{name}.zero_point");
+    let [int8, scale, zero_point] =
+        ["int8", "scale", "zero_point"].map(|part| format!("{name}.{part}"));
     let dims: Vec<i64> = candidate.shape.iter().map(|d| *d as i64).collect();
-    let channels = weight.scales.len();
+    let channels = scales.len();
+    let scale_bytes = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
     graph.initializer.retain(|tensor| tensor.name != *name);
     graph.initializer.extend([
-        raw_tensor(&values, INT8, dims, weight.values.iter().map(|v| *v as u8).collect()),
-        raw_tensor(
-            &scales,
-            FLOAT,
-            vec![channels as i64],
-            weight.scales.iter().flat_map(|s| s.to_le_bytes()).collect(),
-        ),
-        raw_tensor(&zero_points, INT8, vec![channels as i64], vec![0; channels]),
+        raw_tensor(&int8, INT8, dims, bytes),
+        raw_tensor(&scale, FLOAT, vec![channels as i64], scale_bytes),
+        raw_tensor(&zero_point, INT8, vec![channels as i64], vec![0; channels]),
     ]);
     let axis = integer_attribute("axis", candidate.axis as i64);
-    let inputs = vec![values, scales, zero_points];
+    let inputs = vec![int8, scale, zero_point];
     graph.node.insert(0, maker_node("DequantizeLinear", name, inputs, axis));
+}
+
+/// Adds `shifts`, one per output channel, to the bias of every operator that uses a weight. Gives
+/// `false`, and changes nothing, where an operator has no bias of its own to change.
+pub(super) fn shift_bias(graph: &mut GraphProto, candidate: &Candidate, shifts: &[f32]) -> bool {
+    let initialiser = |name: &str| graph.initializer.iter().find(|t| t.name == name);
+    let users: Vec<usize> = (0..graph.node.len())
+        .filter(|at| graph.node[*at].input.get(1) == Some(&candidate.weight))
+        .collect();
+    // Where each bias is: the node that reads it and the slot, and its values so far.
+    let mut places = Vec::new();
+    for at in &users {
+        let node = &graph.node[*at];
+        let place = match node.op_type.as_str() {
+            "Conv" | "Gemm" => match node.input.get(2).filter(|name| !name.is_empty()) {
+                None => Some((*at, 2, vec![0.0; shifts.len()], vec![shifts.len() as i64])),
+                Some(name) => initialiser(name).and_then(|t| {
+                    let plain = float_of(node, "beta").unwrap_or(1.0) == 1.0;
+                    let values = floats(t).filter(|v| v.len() == shifts.len() && plain)?;
+                    Some((*at, 2, values, t.dims.clone()))
+                }),
+            },
+            _ => addition_after(graph, node, shifts.len()),
+        };
+        match place {
+            Some(place) => places.push(place),
+            None => return false,
+        }
+    }
+    let Some((_, _, first, dims)) = places.first().cloned() else { return false };
+    if places.iter().any(|(_, _, values, d)| *values != first || *d != dims) {
+        return false;
+    }
+    let name = format!("{}.bias", candidate.weight);
+    graph.initializer.retain(|tensor| tensor.name != name);
+    let shifted = first.iter().zip(shifts).flat_map(|(b, s)| (b + s).to_le_bytes()).collect();
+    graph.initializer.push(raw_tensor(&name, FLOAT, dims, shifted));
+    for (at, slot, ..) in places {
+        let inputs = &mut graph.node[at].input;
+        inputs.resize(inputs.len().max(slot + 1), String::new());
+        inputs[slot].clone_from(&name);
+    }
+    true
+}
+
+/// The addition of a constant vector that alone reads the result of a node: its position, the slot
+/// of the vector, its values and dimensions.
+fn addition_after(
+    graph: &GraphProto,
+    node: &NodeProto,
+    channels: usize,
+) -> Option<(usize, usize, Vec<f32>, Vec<i64>)> {
+    let output = node.output.first()?;
+    if graph.output.iter().any(|o| o.name == *output) {
+        return None;
+    }
+    let mut readers = (0..graph.node.len()).filter(|at| graph.node[*at].input.contains(output));
+    let (reader, None) = (readers.next()?, readers.next()) else { return None };
+    let add = &graph.node[reader];
+    if add.op_type != "Add" || add.input.len() != 2 {
+        return None;
+    }
+    let slot = usize::from(add.input[0] == *output);
+    let tensor = graph.initializer.iter().find(|t| t.name == add.input[slot])?;
+    let vector = tensor.dims.last() == Some(&(channels as i64));
+    let values = floats(tensor).filter(|v| v.len() == channels && vector)?;
+    Some((reader, slot, values, tensor.dims.clone()))
+}
+
+/// The part of a graph that makes the result of a candidate's operator; `None` if several operators
+/// use its weight.
+pub(super) fn part(graph: &GraphProto, candidate: &Candidate) -> Option<GraphProto> {
+    let users = graph.node.iter().filter(|n| n.input.contains(&candidate.weight)).count();
+    if users != 1 {
+        return None;
+    }
+    let mut needed = HashSet::from([candidate.output.clone()]);
+    let mut nodes = Vec::new();
+    for node in graph.node.iter().rev() {
+        if node.output.iter().any(|output| needed.contains(output)) {
+            needed.extend(node.input.iter().cloned());
+            nodes.push(node.clone());
+        }
+    }
+    nodes.reverse();
+    let output = ValueInfoProto { name: candidate.output.clone(), ..ValueInfoProto::default() };
+    let used = |tensor: &&TensorProto| needed.contains(&tensor.name);
+    Some(GraphProto {
+        node: nodes,
+        name: graph.name.clone(),
+        initializer: graph.initializer.iter().filter(used).cloned().collect(),
+        input: graph.input.clone(),
+        output: vec![output],
+        ..GraphProto::default()
+    })
+}
+
+/// Removes initialisers that nothing reads.
+pub(super) fn drop_unused_initialisers(graph: &mut GraphProto) {
+    let mut used: HashSet<String> = graph.output.iter().map(|o| o.name.clone()).collect();
+    fn collect(graph: &GraphProto, used: &mut HashSet<String>) {
+        for node in &graph.node {
+            used.extend(node.input.iter().cloned());
+            for attribute in &node.attribute {
+                attribute.g.iter().chain(&attribute.graphs).for_each(|g| collect(g, used));
+            }
+        }
+    }
+    collect(graph, &mut used);
+    graph.initializer.retain(|tensor| used.contains(&tensor.name));
+}
+
+/// An integer attribute of a node.
+pub(super) fn integer_of(node: &NodeProto, name: &str) -> Option<i64> {
+    node.attribute.iter().find(|a| a.name == name).map(|a| a.i)
+}
+
+/// A list of integers that is an attribute of a node; empty if there is none.
+pub(super) fn integer_list<'n>(node: &'n NodeProto, name: &str) -> &'n [i64] {
+    node.attribute.iter().find(|a| a.name == name).map_or(&[], |a| &a.ints)
+}
+
+fn float_of(node: &NodeProto, name: &str) -> Option<f32> {
+    node.attribute.iter().find(|a| a.name == name).map(|a| a.f)
 }
 
 /// Replaces an `f32` initialiser by a 16-bit one that is cast back under the same name. Numbers
@@ -193,4 +319,29 @@ fn integer_attribute(name: &str, value: i64) -> AttributeProto {
 
 fn raw_tensor(name: &str, data_type: i32, dims: Vec<i64>, raw_data: Vec<u8>) -> TensorProto {
     TensorProto { name: name.to_owned(), data_type, dims, raw_data, ..TensorProto::default() }
+}
+
+/// Tensors whose range lets convolutions pass bytes on: the results of convolutions, sums and
+/// rectifiers of a network whose activations are all clamped from below. Empty for other networks,
+/// whose activations are better quantised as they come.
+pub(super) fn ranged_tensors(graph: &GraphProto) -> Vec<String> {
+    const UNBOUNDED: [&str; 8] =
+        ["Erf", "Gelu", "Sigmoid", "Tanh", "Softmax", "HardSwish", "HardSigmoid", "Elu"];
+    let has = |kinds: &[&str]| graph.node.iter().any(|n| kinds.contains(&n.op_type.as_str()));
+    if !has(&["Conv"]) || !has(&["Relu", "Clip"]) || has(&UNBOUNDED) {
+        return Vec::new();
+    }
+    let pictures = graph
+        .node
+        .iter()
+        .filter(|n| ["Conv", "Add", "Relu"].contains(&n.op_type.as_str()))
+        .filter_map(|node| node.output.first().map(|output| (node, output)))
+        .filter(|(node, output)| {
+            let mut readers = graph.node.iter().filter(|n| n.input.contains(output)).peekable();
+            let clamped = readers.peek().is_some()
+                && readers.all(|n| ["Relu", "Clip"].contains(&n.op_type.as_str()));
+            node.op_type == "Relu" || !clamped
+        })
+        .map(|(_, output)| output.clone());
+    pictures.collect()
 }

@@ -7,7 +7,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 
 use crate::kernel::{
-    Activation, AlignedBytes, Machine, Quantisation, activate, add_assign, global_average,
+    AlignedBytes, Machine, Quantisation, activate, add_assign, global_average,
     global_average_static, quantise_slice, range_with_zero,
 };
 
