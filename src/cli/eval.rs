@@ -40,6 +40,15 @@ pub enum EvalCommand {
         #[arg(long, value_name = "TSV")]
         captions: PathBuf,
     },
+    /// Finding things: is the heat map's peak inside of the annotated box?
+    Where {
+        /// Folder of pictures
+        #[arg(long, value_name = "DIR")]
+        images: PathBuf,
+        /// Annotations in COCO's "instances" format; the largest of each category is looked for
+        #[arg(long, value_name = "JSON")]
+        instances: PathBuf,
+    },
 }
 
 /// Runs the command.
@@ -48,6 +57,9 @@ pub fn run(command: &EvalCommand, global: &Global) -> Result<Outcome, Failure> {
     match command {
         EvalCommand::Classify { images, truth, labels } => classify(images, truth, labels, global),
         EvalCommand::Retrieve { images, captions } => run_retrieve(images, captions, global),
+        EvalCommand::Where { images, instances } => {
+            super::eval_where::run(images, instances, global)
+        }
     }
 }
 
@@ -118,20 +130,25 @@ fn run_retrieve(images: &Path, captions: &Path, global: &Global) -> Result<Outco
     let progress = Progress::new(files.len(), "pictures", global.quiet);
     let (mut gallery, mut place, mut failed) = (Vec::new(), vec![None; files.len()], 0);
     let mut next = 0..;
-    inputs::in_order(&files, &progress, |path| encoder.image_file(path), |_, result| {
-        let index = next.next().unwrap_or_default();
-        match result {
-            Ok(embedding) => {
-                place[index] = Some(gallery.len());
-                gallery.push(embedding);
+    inputs::in_order(
+        &files,
+        &progress,
+        |path| encoder.image_file(path),
+        |_, result| {
+            let index = next.next().unwrap_or_default();
+            match result {
+                Ok(embedding) => {
+                    place[index] = Some(gallery.len());
+                    gallery.push(embedding);
+                }
+                Err(error) => {
+                    complain(&error.to_string());
+                    failed += 1;
+                }
             }
-            Err(error) => {
-                complain(&error.to_string());
-                failed += 1;
-            }
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     drop(progress);
     let queries: Vec<(usize, &str)> = table
         .iter()
@@ -140,10 +157,8 @@ fn run_retrieve(images: &Path, captions: &Path, global: &Global) -> Result<Outco
     let progress = Progress::new(queries.len(), "captions", global.quiet);
     let mut embedded = Vec::with_capacity(queries.len());
     for chunk in queries.chunks(256) {
-        let part: Result<Vec<_>, EncodeError> = chunk
-            .par_iter()
-            .map(|(image, caption)| Ok((*image, encoder.text(caption)?)))
-            .collect();
+        let part: Result<Vec<_>, EncodeError> =
+            chunk.par_iter().map(|(image, caption)| Ok((*image, encoder.text(caption)?))).collect();
         embedded.extend(part.map_err(|e| Failure::Unfit(e.to_string()))?);
         progress.set(embedded.len());
     }
@@ -184,9 +199,10 @@ fn print_retrieve(report: &RetrieveReport, format: Format) -> std::io::Result<()
             "{} pictures, {} captions ({} failed)",
             report.n_images, report.n_captions, report.failed
         )?;
-        for (name, recall) in
-            [("caption finds picture", &report.image_recall), ("picture finds caption", &report.text_recall)]
-        {
+        for (name, recall) in [
+            ("caption finds picture", &report.image_recall),
+            ("picture finds caption", &report.text_recall),
+        ] {
             let ranks = recall.iter().map(|(k, share)| format!("R@{k} {:.1} %", share * 100.0));
             writeln!(out, "{name}: {}", ranks.collect::<Vec<_>>().join(", "))?;
         }

@@ -2,6 +2,7 @@
 
 mod embed;
 mod eval;
+mod eval_where;
 mod inputs;
 mod label;
 mod labels;
@@ -9,6 +10,7 @@ mod model;
 mod output;
 mod progress;
 mod similar;
+mod where_;
 
 use std::process::ExitCode;
 
@@ -72,6 +74,8 @@ enum Command {
     Embed(embed::EmbedArgs),
     /// How alike two pictures or texts are
     Similar(similar::SimilarArgs),
+    /// Where in a picture a text is: peak, box and heat map
+    Where(where_::WhereArgs),
     /// Look at, check and import model packages
     #[command(subcommand)]
     Model(model::ModelCommand),
@@ -147,6 +151,7 @@ impl Cli {
             Command::Labels(command) => labels::run(&command, global),
             Command::Embed(args) => embed::run(&args, global),
             Command::Similar(args) => similar::run(&args, global),
+            Command::Where(args) => where_::run(&args, global),
             Command::Model(command) => model::run(&command, global),
             Command::Eval(command) => eval::run(&command, global),
         }

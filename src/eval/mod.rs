@@ -2,10 +2,12 @@
 
 mod calibration;
 mod classify;
+mod places;
 mod retrieve;
 mod table;
 
 pub use calibration::expected_calibration_error;
 pub use classify::{ClassifyReport, ClassifyTally};
+pub use places::{PlaceReport, PlaceTally, Thing, read_instances};
 pub use retrieve::{RetrieveReport, retrieve};
 pub use table::{EvalError, read_captions, read_truth};

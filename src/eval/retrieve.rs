@@ -41,9 +41,10 @@ pub fn retrieve(
         .iter()
         .map(|(_, caption)| images.iter().map(|i| dot(i.values(), caption.values())).collect())
         .collect();
-    let image_ranks = rows.iter().zip(captions).map(|(row, (own, _))| {
-        row.iter().filter(|&&similarity| similarity > row[*own]).count()
-    });
+    let image_ranks = rows
+        .iter()
+        .zip(captions)
+        .map(|(row, (own, _))| row.iter().filter(|&&similarity| similarity > row[*own]).count());
     let text_ranks = (0..images.len()).filter_map(|image| {
         let own = rows.iter().zip(captions).filter(|(_, (of, _))| *of == image);
         let best = own.map(|(row, _)| row[image]).reduce(f32::max)?;

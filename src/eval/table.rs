@@ -33,6 +33,14 @@ pub enum EvalError {
         /// What the line should hold.
         expected: &'static str,
     },
+    /// The file holds no annotations in COCO's "instances" format.
+    #[error("{file}: not annotations in COCO's \"instances\" format: {reason}")]
+    Instances {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A class index beyond the label set.
     #[error("{file}: class {class} of \"{picture}\" is beyond the {labels} labels given")]
     Class {
@@ -86,8 +94,7 @@ fn rows<T>(
         return Err(EvalError::NotText { file });
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    let text =
-        String::from_utf8(bytes).map_err(|_| EvalError::NotText { file: file.clone() })?;
+    let text = String::from_utf8(bytes).map_err(|_| EvalError::NotText { file: file.clone() })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let parsed: Vec<T> = lines

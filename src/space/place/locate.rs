@@ -1,0 +1,125 @@
+//! Features of a picture's places, gathered once and asked for many texts.
+
+use super::heat::{HeatMap, TileMap};
+use super::tiles::{Tile, tiles};
+use crate::embedding::{Embedding, EmbeddingError, dot};
+use crate::encode::{EncodeError, Encoder, PlaceGrid};
+use crate::picture::{Picture, Pixels, Preprocess, ResizeMode};
+
+/// How closely a picture is looked at: the size of tiles as a part of the largest that fits.
+/// Each is a pass of its own over the whole picture.
+pub const SCALES: [f64; 2] = [1.0, 0.6];
+
+/// Embeddings of a picture's places at some scales.
+///
+/// The whole picture is covered whatever its proportions, also what the model's own crop would
+/// cut off: each tile is brought to the tower's size as it is.
+#[derive(Debug, Clone)]
+pub struct PlaceFeatures {
+    picture: [u32; 2],
+    layers: Vec<Vec<(Tile, PlaceGrid)>>,
+}
+
+impl PlaceFeatures {
+    /// Runs the image tower on every tile of every scale (see [`SCALES`]); `source_name` is named
+    /// in errors.
+    ///
+    /// # Errors
+    /// As [`Encoder::places`].
+    pub fn new(
+        encoder: &Encoder,
+        picture: &Picture,
+        source_name: &str,
+        scales: &[f64],
+    ) -> Result<Self, EncodeError> {
+        let declared = &encoder.package().manifest().image.preprocess;
+        let (width, height) = declared.output_size();
+        let mut spec = declared.spec().clone();
+        spec.resize = ResizeMode::Squash;
+        spec.resize_size = [width, height];
+        spec.crop = None;
+        // The size was accepted before, so it is again.
+        let whole = Preprocess::new(spec).unwrap_or_else(|_| declared.clone());
+        let size = [picture.width(), picture.height()];
+        let layer = |&scale: &f64| {
+            let tiles = tiles(size, [width, height], scale).into_iter();
+            tiles
+                .map(|tile| {
+                    let pixels = whole.pixels(&cut(picture, tile));
+                    Ok((tile, encoder.place_grid(&pixels, source_name)?))
+                })
+                .collect::<Result<Vec<_>, EncodeError>>()
+        };
+        let layers = scales.iter().map(layer).collect::<Result<_, _>>()?;
+        Ok(Self { picture: size, layers })
+    }
+
+    /// Where a text is: the similarity of each place to it, less the mean similarity to what it
+    /// is told apart from (`others`, which may be empty: ordinary things such as sky, wall and
+    /// floor).
+    ///
+    /// # Errors
+    /// [`EmbeddingError::SpaceMismatch`] when texts and places come from different spaces.
+    pub fn heat(&self, text: &Embedding, others: &[Embedding]) -> Result<HeatMap, EmbeddingError> {
+        let mut direction = text.values().to_vec();
+        for other in others {
+            text.similarity(other)?;
+            for (x, y) in direction.iter_mut().zip(other.values()) {
+                *x -= y / others.len() as f32;
+            }
+        }
+        if let Some(place) = self.places().next() {
+            text.similarity(place)?;
+        }
+        let map = |(tile, grid): &(Tile, PlaceGrid)| TileMap {
+            tile: *tile,
+            rows: grid.rows,
+            columns: grid.columns,
+            values: grid.embeddings.iter().map(|place| dot(place.values(), &direction)).collect(),
+        };
+        let layers: Vec<Vec<TileMap>> =
+            self.layers.iter().map(|layer| layer.iter().map(map).collect()).collect();
+        Ok(HeatMap::blend(self.picture, &layers))
+    }
+
+    /// All places of all tiles.
+    pub fn places(&self) -> impl Iterator<Item = &Embedding> {
+        self.layers.iter().flatten().flat_map(|(_, grid)| &grid.embeddings)
+    }
+}
+
+/// A part of a picture; the tile must lie within it.
+fn cut(picture: &Picture, tile: Tile) -> Picture {
+    if tile.width == picture.width() && tile.height == picture.height() {
+        return picture.clone();
+    }
+    let channels = picture.pixels().channels();
+    let stride = picture.width() as usize * channels;
+    let (left, length) = (tile.left as usize * channels, tile.width as usize * channels);
+    let rows = picture.pixels().bytes().chunks_exact(stride);
+    let bytes: Vec<u8> = rows
+        .skip(tile.top as usize)
+        .take(tile.height as usize)
+        .flat_map(|row| &row[left..left + length])
+        .copied()
+        .collect();
+    let pixels = match picture.pixels() {
+        Pixels::Rgb(_) => Pixels::Rgb(bytes),
+        Pixels::Rgba(_) => Pixels::Rgba(bytes),
+    };
+    Picture::new(tile.width, tile.height, pixels).expect("rows of the tile's size were taken")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cutting_takes_the_pixels_of_the_tile() {
+        let bytes: Vec<u8> = (0..5 * 4 * 3).collect();
+        let picture = Picture::new(5, 4, Pixels::Rgb(bytes)).unwrap();
+        let part = cut(&picture, Tile { left: 1, top: 2, width: 3, height: 2 });
+        let row = |y: u8| (y * 15 + 3..y * 15 + 12).collect::<Vec<u8>>();
+        assert_eq!(part.pixels().bytes(), [row(2), row(3)].concat());
+    }
+}
