@@ -194,22 +194,12 @@ unsafe fn block<V: Dot, const R: usize, const Q: usize>(
     }
 }
 
-/// Eight bytes at a time, counted by the processor's own instruction where it has one.
-///
 /// # Safety
-/// The machine's instructions are enabled. `V` only names them.
+/// The machine's instructions are enabled; lengths agree as [`hamming_rows`] checks.
 #[inline(always)]
 unsafe fn hamming<V: Dot>(query: &[u8], rows: &[u8], out: &mut [u32]) {
-    let (whole, rest) = query.as_chunks::<8>();
     for (row, out) in rows.chunks_exact(query.len()).zip(out) {
-        let (row_whole, row_rest) = row.as_chunks::<8>();
-        let mut sum = 0;
-        for (a, b) in whole.iter().zip(row_whole) {
-            sum += (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)).count_ones();
-        }
-        for (a, b) in rest.iter().zip(row_rest) {
-            sum += (a ^ b).count_ones();
-        }
-        *out = sum;
+        // SAFETY: query and row have the length given.
+        *out = unsafe { V::differing_bits(query.as_ptr(), row.as_ptr(), query.len()) };
     }
 }
