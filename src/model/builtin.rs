@@ -32,8 +32,8 @@ pub fn find(name: &str) -> Result<Package, PackageError> {
         return Package::builtin(FILES);
     }
     let plain_name = folder.file_name().is_some_and(|n| n == folder.as_os_str());
-    let named = model_folders().into_iter().map(|f| f.join(name));
-    match named.filter(|f| plain_name && f.join("model.toml").exists()).next() {
+    let mut named = model_folders().into_iter().map(|f| f.join(name));
+    match named.find(|f| plain_name && f.join("model.toml").exists()) {
         Some(found) => Package::open(&found),
         None => {
             let known: Vec<_> = list().into_iter().map(|(name, _)| name).collect();
