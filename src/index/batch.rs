@@ -6,6 +6,7 @@ use crate::embedding::{Embedding, Modality, SpaceId};
 use crate::index::format::{BLOCK, Column, Layout, MAX_KEY, NO_TIME};
 use crate::index::quantise::quantise;
 use crate::index::record::{Record, ShortDigest, Source, row_check, short_digest};
+use crate::index::rotate::Rotation;
 use crate::index::{IndexError, Tags};
 
 static NO_TAGS: Tags = Tags::none();
@@ -54,8 +55,9 @@ pub(crate) struct Piece {
 
 /// Where a batch goes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct Place<'a> {
     pub layout: Layout,
+    pub rotation: &'a Rotation,
     pub first: u32,
     pub key_offset: u64,
 }
@@ -67,7 +69,7 @@ pub(crate) struct Place {
 pub(crate) fn lay_out(
     rows: &[NewRow<'_>],
     groups: &[u32],
-    place: Place,
+    place: Place<'_>,
 ) -> Result<Vec<Piece>, IndexError> {
     let mut key_offset = place.key_offset;
     let mut parts = Vec::new();
@@ -107,15 +109,17 @@ pub(crate) fn check(rows: &[NewRow<'_>], dimension: usize) -> Result<(), IndexEr
 fn piece(
     rows: &[NewRow<'_>],
     groups: &[u32],
-    place: Place,
+    place: Place<'_>,
 ) -> Result<Piece, (usize, crate::embedding::EmbeddingError)> {
     let width = |column| place.layout.width(column);
     let mut columns = Layout::COLUMNS.map(|column| vec![0; rows.len() * width(column)]);
     let mut digests = Vec::with_capacity(rows.len());
+    let mut rotated = Vec::with_capacity(place.layout.dimension());
     let mut key_offset = place.key_offset;
     for (at, (new, group)) in rows.iter().zip(groups).enumerate() {
         let cells = |column| at * width(column)..(at + 1) * width(column);
-        let scale = quantise(new.vector, &mut columns[0][cells(Column::Vector)])
+        let row = &mut columns[0][cells(Column::Vector)];
+        let scale = quantise(new.vector, place.rotation, &mut rotated, row)
             .map_err(|source| (at, source))?;
         let time = new.time.map_or(NO_TIME, |time| time.max(NO_TIME + 1));
         let record = Record {

@@ -92,9 +92,9 @@ impl Reader {
         let covered = sketch.rows() / BLOCK as u32 * BLOCK as u32;
         let nearest = self.nearest(sketch, machine, &bits, covered, wanted, filter, threads);
         let stride = self.layout().stride();
-        let mut tops = self.scan(&Queries::new(queries, stride)?, limit, covered, filter, threads);
+        let mut tops = self.scan(&Queries::new(queries, self)?, limit, covered, filter, threads);
         for ((query, mut nearest), top) in queries.iter().zip(nearest).zip(&mut tops) {
-            let query = Queries::new(std::slice::from_ref(query), stride)?;
+            let query = Queries::new(std::slice::from_ref(query), self)?;
             nearest.cut();
             for &item in nearest.buffer.iter() {
                 let row = item as u32;

@@ -1,6 +1,53 @@
 //! The flat index: a folder of memory-mapped int8 rows, scanned exactly, that loses nothing.
 //!
-//! (Written at the end.)
+//! A row is a vector with a key (any bytes, usually a path), tags, a time stamp and the file
+//! that it was made from. One [`Writer`] at a time appends and removes; what it commits
+//! survives a kill and a power cut at any moment. Any number of [`Reader`]s, in any number of
+//! processes, search the snapshot that was there when they were opened. The files are
+//! described in `docs/format.md`.
+//!
+//! ```
+//! use sextant::index::{Filter, Index, NewRow, ScanOptions, Tags, Writer};
+//! use sextant::{Embedding, Modality, SpaceId};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let temporary = tempfile::tempdir()?;
+//! # let folder = temporary.path().join("photos.index");
+//! // With a model these come from its encoder, which knows the space.
+//! let space = SpaceId::from_bytes([7; 32]);
+//! let beach = Embedding::new(space, Modality::Image, vec![0.9, 0.1, 0.0, 0.2])?;
+//! let forest = Embedding::new(space, Modality::Image, vec![0.0, 0.8, 0.5, 0.1])?;
+//!
+//! let mut writer = Index::create(&folder, space, 4)?;
+//! let tags = Tags::new(["trip=coast".parse()?])?;
+//! writer.append(&[
+//!     NewRow { tags: &tags, time: Some(1_700_000_000_000), ..NewRow::new(b"beach.jpg", &beach) },
+//!     NewRow::new(b"forest.jpg", &forest),
+//! ])?;
+//! writer.commit()?; // From here on nothing can lose them.
+//! drop(writer);
+//!
+//! let reader = Index::open(&folder)?;
+//! let query = Embedding::new(space, Modality::Text, vec![1.0, 0.2, 0.0, 0.1])?;
+//! let coast = Filter { tags: vec!["trip=coast".parse()?], ..Filter::default() };
+//! for filter in [Filter::default(), coast] {
+//!     let hits = reader.search(&[query.clone()], 10, &filter, &ScanOptions::default())?;
+//!     for hit in &hits[0] {
+//!         let entry = reader.entry(hit.row)?;
+//!         println!("{:.3} {}", hit.similarity, String::from_utf8_lossy(&entry.key));
+//!     }
+//!     assert_eq!(reader.entry(hits[0][0].row)?.key, b"beach.jpg");
+//! }
+//!
+//! // Later: the same key again replaces the row, and compaction gives back its room.
+//! let mut writer = Writer::open(&folder, space)?;
+//! writer.append(&[NewRow::new(b"beach.jpg", &forest)])?;
+//! writer.remove(b"forest.jpg")?;
+//! writer.compact(false)?;
+//! assert_eq!(Index::open(&folder)?.len(), 1);
+//! # Ok(())
+//! # }
+//! ```
 
 mod batch;
 mod combine;
@@ -19,10 +66,13 @@ mod lock;
 mod log;
 mod mmap;
 mod npy;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod quantise;
 mod query;
 mod reader;
 mod record;
+mod rotate;
 mod scan;
 mod sketch;
 mod storage;
@@ -45,7 +95,7 @@ pub use format::{FORMAT_VERSION, MAX_DIMENSION, MAX_KEY, MAX_ROWS};
 pub use keys::Keys;
 pub use npy::{NpyReader, NpyWriter};
 pub use query::{MAX_TERMS, QueryError, Reading, Shown, Term, parse_query};
-pub use reader::{Entry, Reader};
+pub use reader::{Entry, Info, Reader};
 pub use record::{ShortDigest, Source, content_digest};
 pub use scan::{Hit, ScanOptions};
 pub use tags::{MAX_TAG_NAME, MAX_TAG_VALUE, MAX_TAGS, Tag, Tags};

@@ -12,6 +12,7 @@ use crate::index::log::Log;
 use crate::index::mmap::Map;
 use crate::index::quantise;
 use crate::index::record::{Record, Source, row_check};
+use crate::index::rotate::Rotation;
 use crate::index::sketch::Sketch;
 use crate::index::{IndexError, Tags};
 
@@ -35,6 +36,33 @@ pub struct Entry {
     pub source: Option<Source>,
 }
 
+/// What `sextant index info` tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Info {
+    /// The space of the vectors.
+    pub space: SpaceId,
+    /// Components of a vector.
+    pub dimension: usize,
+    /// Rows that can be found.
+    pub rows: u32,
+    /// Removed rows that still take room until the index is compacted.
+    pub removed: u32,
+    /// Combinations of modality and tags.
+    pub groups: usize,
+    /// Rows that the sketch for fast searches covers.
+    pub sketched: u32,
+    /// How often the index was compacted.
+    pub compactions: u64,
+    /// How many commits there were.
+    pub commits: u64,
+    /// When the index was made, in milliseconds since 1970.
+    pub created: i64,
+    /// When this state was committed, in milliseconds since 1970.
+    pub committed: i64,
+    /// Committed bytes of all files.
+    pub bytes: u64,
+}
+
 /// An index opened for reading: a snapshot that no writer changes.
 ///
 /// Opening reads the header, the tag groups and the list of removed rows, and maps the rest:
@@ -45,6 +73,7 @@ pub struct Reader {
     folder: PathBuf,
     head: Head,
     damaged_slots: Vec<usize>,
+    pub(crate) rotation: Rotation,
     pub(crate) rows: Map,
     pub(crate) keys: Map,
     pub(crate) log: Log,
@@ -99,7 +128,8 @@ impl Reader {
             });
         }
         let sketch = Sketch::open(folder, &head);
-        Ok(Self { folder: folder.into(), head, damaged_slots, rows, keys, log, sketch })
+        let rotation = Rotation::new(head.layout.dimension());
+        Ok(Self { folder: folder.into(), head, damaged_slots, rotation, rows, keys, log, sketch })
     }
 
     /// The folder of the index.
@@ -125,6 +155,27 @@ impl Reader {
     /// Whether nothing can be found.
     pub fn is_empty(&self) -> bool {
         self.head.live == 0
+    }
+
+    /// What there is to know about the index as a whole.
+    pub fn info(&self) -> Info {
+        let head = &self.head;
+        let sketch = self.sketch.as_ref();
+        let mapped = |map: &Map| map.bytes().len() as u64;
+        let bytes = mapped(&self.rows) + mapped(&self.keys) + mapped(self.log.map());
+        Info {
+            space: head.space,
+            dimension: head.layout.dimension(),
+            rows: head.live,
+            removed: head.rows - head.live,
+            groups: self.log.groups(),
+            sketched: sketch.map_or(0, Sketch::rows),
+            compactions: head.generation.saturating_sub(1),
+            commits: head.sequence.saturating_sub(1),
+            created: head.created,
+            committed: head.committed,
+            bytes: bytes + head::HEAD_BYTES as u64 + sketch.map_or(0, |s| mapped(s.map())),
+        }
     }
 
     /// Header slots that are damaged although the newest state could be read.
@@ -262,7 +313,8 @@ impl Reader {
         self.known_row(row)?;
         self.check_row(row)?;
         let mut vector = vec![0.0; self.dimension()];
-        quantise::restore(self.cell(Column::Vector, row), self.scale(row), &mut vector);
+        let cells = self.cell(Column::Vector, row);
+        quantise::restore(cells, self.scale(row), &self.rotation, &mut vector);
         self.rows.intact()?;
         Ok(vector)
     }
@@ -325,11 +377,15 @@ impl Reader {
         let mut sum = vec![0f64; self.dimension()];
         let mut count = 0f64;
         for &row in rows.iter().step_by(step) {
-            for (total, x) in sum.iter_mut().zip(self.vector(row)?) {
-                *total += f64::from(x);
+            self.check_row(row)?;
+            let scale = f64::from(self.scale(row));
+            for (total, &cell) in sum.iter_mut().zip(self.cell(Column::Vector, row)) {
+                *total += f64::from(cell as i8) * scale;
             }
             count += 1.0;
         }
-        Ok((count > 0.0).then(|| sum.iter().map(|total| (total / count) as f32).collect()))
+        let mut mean: Vec<f32> = sum.iter().map(|total| (total / count) as f32).collect();
+        self.rotation.undo(&mut mean);
+        Ok((count > 0.0).then_some(mean))
     }
 }

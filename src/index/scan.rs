@@ -47,24 +47,27 @@ pub struct Hit {
     pub similarity: f32,
 }
 
-/// Queries rounded to int8, at most [`QUERIES`] of them.
+/// Queries as the rows are: rotated, and rounded to int8. At most [`QUERIES`] of them.
 pub(crate) struct Queries {
     kernel: DotQueries,
     scales: Vec<f32>,
+    rotated: Vec<Vec<f32>>,
 }
 
 impl Queries {
-    pub fn new(queries: &[Embedding], stride: usize) -> Result<Self, IndexError> {
+    pub fn new(queries: &[Embedding], reader: &Reader) -> Result<Self, IndexError> {
+        let stride = reader.layout().stride();
+        let rotate = |query: &Embedding| {
+            let mut rotated = query.values().to_vec();
+            reader.rotation.apply(&mut rotated);
+            rotated
+        };
+        let rotated: Vec<Vec<f32>> = queries.iter().map(rotate).collect();
         let mut bytes = vec![0u8; queries.len() * stride];
-        let mut scales = Vec::with_capacity(queries.len());
-        for (row, (query, bytes)) in queries.iter().zip(bytes.chunks_exact_mut(stride)).enumerate()
-        {
-            let scale = quantise::quantise(query.values(), bytes)
-                .map_err(|source| IndexError::BadVector { row, source })?;
-            scales.push(scale);
-        }
+        let rows = rotated.iter().zip(bytes.chunks_exact_mut(stride));
+        let scales = rows.map(|(rotated, row)| quantise::round(rotated, row)).collect();
         let rows: Vec<i8> = bytes.iter().map(|&b| b as i8).collect();
-        Ok(Self { kernel: DotQueries::new(Machine::active()?, &rows, stride), scales })
+        Ok(Self { kernel: DotQueries::new(Machine::active()?, &rows, stride), scales, rotated })
     }
 
     /// How many.
@@ -114,7 +117,7 @@ impl Reader {
         let filter = filter.compile(self);
         let mut found = Vec::with_capacity(queries.len());
         for queries in queries.chunks(QUERIES) {
-            let small = Queries::new(queries, self.layout().stride())?;
+            let small = Queries::new(queries, self)?;
             // The margin catches rows that only rounding the query pushed below the k-th.
             let limit = if options.rescore { k + k.max(32) } else { k };
             let tops = match &self.sketch {
@@ -125,9 +128,9 @@ impl Reader {
             };
             self.rows.intact()?;
             self.keys.intact()?;
-            for ((query, top), scale) in queries.iter().zip(tops).zip(small.scales) {
-                let query = options.rescore.then_some(query);
-                found.push(self.finish(top, k, scale, query)?);
+            for ((rotated, top), scale) in small.rotated.iter().zip(tops).zip(small.scales) {
+                let rescore = options.rescore.then_some(&rotated[..]);
+                found.push(self.finish(top, k, scale, rescore)?);
             }
         }
         Ok(found)
@@ -139,18 +142,17 @@ impl Reader {
         top: Top,
         k: usize,
         scale: f32,
-        rescore: Option<&Embedding>,
+        rescore: Option<&[f32]>,
     ) -> Result<Vec<Hit>, IndexError> {
         let mut best = top.into_sorted();
         for candidate in &mut best {
             let row = candidate.row;
             self.check_row(row)?;
             candidate.score = match rescore {
-                Some(query) => quantise::similarity(
-                    query.values(),
-                    self.cell(Column::Vector, row),
-                    self.scale(row),
-                ),
+                Some(rotated) => {
+                    let cells = self.cell(Column::Vector, row);
+                    quantise::similarity(rotated, cells, self.scale(row))
+                }
                 None => (candidate.score * scale).clamp(-1.0, 1.0),
             };
         }

@@ -75,7 +75,10 @@ impl Sketch {
         let bytes = map.bytes();
         let header = bytes.get(..HEADER)?;
         let shape = Shape { dimension: head.layout.dimension(), rows: u32_at(header, 24) };
-        let fits = header[..8] == MAGIC
+        // Before any of the products below, which a 32-bit machine could not hold.
+        let bits = u64::from(shape.rows) * shape.words() as u64 * 8;
+        let fits = bits < bytes.len() as u64
+            && header[..8] == MAGIC
             && u32_at(header, 8) == FORMAT_VERSION
             && u32_at(header, 12) as usize == shape.dimension
             && u64_at(header, 16) == head.generation
@@ -134,7 +137,7 @@ impl Sketch {
             let mut bits = Vec::with_capacity(shape.block(block).len());
             for row in first..shape.rows.min(first + BLOCK as u32) {
                 let cells = reader.cell(Column::Vector, row);
-                quantise::restore(cells, reader.scale(row), &mut vector);
+                quantise::restore(cells, reader.scale(row), &reader.rotation, &mut vector);
                 bits.extend(bits_of(&vector, &centre));
             }
             bits
@@ -214,5 +217,9 @@ fn column_means(reader: &Reader) -> Vec<f32> {
         total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
     }
     let live = f64::from(reader.len().max(1));
-    total.iter().map(|sum| (sum / live) as f32).collect()
+    let mut means: Vec<f32> = total.iter().map(|sum| (sum / live) as f32).collect();
+    // The rows are rotated, and the sketch is not: what is alike in a component of a model
+    // that was trained so tells more than a mixture of all.
+    reader.rotation.undo(&mut means);
+    means
 }

@@ -208,6 +208,7 @@ impl Writer {
         let (numbers, new_groups) = self.number_groups(rows);
         let place = Place {
             layout: self.committed.layout,
+            rotation: &self.snapshot.rotation,
             first: self.next.rows,
             key_offset: self.next.key_bytes,
         };
@@ -217,8 +218,8 @@ impl Writer {
 
         let written = self
             .files
-            .write_pieces(place.layout, &pieces)
-            .and_then(|()| self.files.keys.write(place.key_offset, &keys));
+            .write_pieces(self.committed.layout, &pieces)
+            .and_then(|()| self.files.keys.write(self.next.key_bytes, &keys));
         self.guard(written)?;
         self.next.rows += rows.len() as u32;
         self.next.live += rows.len() as u32;
