@@ -20,8 +20,8 @@ pub(super) unsafe fn to_signed(a: uint8x16_t) -> int8x16_t {
 
 impl Dot for Lanes<MultiplyLong> {
     const K_GROUP: usize = 16;
-    const PANEL_VECTORS: usize = 1;
-    const TILE_ROWS: [usize; 4] = [4, 2, 1, 1];
+    const PANEL_VECTORS: usize = 4;
+    const TILE_ROWS: [usize; 4] = [4; 4];
     const OFFSET: i32 = 128;
     type Activations = int8x16_t;
     type Weights = int8x16_t;
@@ -73,30 +73,26 @@ impl Dot for Lanes<MultiplyLong> {
         // SAFETY: rows are read up to `groups * 16` bytes and the panel up to `groups * 16 * 4 * V`,
         // as the caller promises.
         unsafe {
-            // A vector of four partial sums for every row and output channel.
-            let mut partial = [[[vdupq_n_s32(0); 4]; V]; R];
-            let mut panel = panel;
-            for group in 0..groups {
-                let mut a = [vdupq_n_s8(0); R];
-                for (r, a) in a.iter_mut().enumerate() {
-                    *a = to_signed(vld1q_u8(rows.add(r * stride + group * 16)));
-                }
-                for v in 0..V {
+            for v in 0..V {
+                // A vector of four partial sums for every row and output channel: 4 × 4 of them fill
+                // half the registers, so that the vectors of a panel take turns.
+                let mut partial = [[vdupq_n_s32(0); 4]; R];
+                for group in 0..groups {
+                    let mut a = [vdupq_n_s8(0); R];
+                    for (r, a) in a.iter_mut().enumerate() {
+                        *a = to_signed(vld1q_u8(rows.add(r * stride + group * 16)));
+                    }
                     for channel in 0..4 {
-                        let w = vld1q_s8(panel.add((v * 4 + channel) * 16));
+                        let w = vld1q_s8(panel.add(((group * V + v) * 4 + channel) * 16));
                         for r in 0..R {
                             let products = vmull_s8(vget_low_s8(a[r]), vget_low_s8(w));
                             let products = vmlal_high_s8(products, a[r], w);
-                            let sum = &mut partial[r][v][channel];
-                            *sum = vpadalq_s16(*sum, products);
+                            partial[r][channel] = vpadalq_s16(partial[r][channel], products);
                         }
                     }
                 }
-                panel = panel.add(V * 64);
-            }
-            for r in 0..R {
-                for v in 0..V {
-                    let [a, b, c, d] = partial[r][v];
+                for r in 0..R {
+                    let [a, b, c, d] = partial[r];
                     let sum = vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d));
                     accumulators[r][v] = vaddq_s32(accumulators[r][v], sum);
                 }
