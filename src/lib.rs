@@ -22,11 +22,12 @@
 
 #![deny(missing_docs)]
 
+pub mod bench;
 mod embedding;
 mod encode;
 pub mod eval;
 pub mod index;
-mod kernel;
+pub mod kernel;
 mod label;
 mod model;
 mod npy;
@@ -43,9 +44,9 @@ pub use label::{
     ScoredLabel, Scorer, TextCache, check_templates, compile as compile_labels, match_probability,
 };
 pub use model::{
-    Calibration, DEFAULT_MODEL, ImageTower, ImportError, ImportOptions, InputShape, Int8Error,
+    Calibration, DEFAULT_MODEL, Derived, ImageTower, ImportError, ImportOptions, InputShape, Int8Error,
     Manifest, Package, PackageError, Padding, PixelOverrides, Preset, Report, Scoring, TextDefaults, TextTower, Tower,
-    TowerError, TowerOutput, TowerSpec, find as find_model, import as import_model,
+    TowerError, TowerOutput, TowerSpec, derive as derive_model, find as find_model, import as import_model,
     list as list_models, model_folders,
 };
 pub use npy::write_npy;

@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
+use sextant::space::place::{PlaceFeatures, SCALES};
 use sextant::{
-    CompiledLabels, EncodeError, Encoder, LabelError, LabelSet, Labelling, ScoreOptions, Scorer,
-    TextCache,
+    CompiledLabels, Embedding, EncodeError, Encoder, LabelError, LabelSet, Labelling, ScoreOptions,
+    Scorer, TextCache, decode_file,
 };
 
+use super::examples::{Learned, learn};
 use super::inputs::{self, expand};
 use super::output::{complain, json_line, six_digits, stdout};
 use super::progress::Progress;
+use super::where_::check_places;
 use super::{Failure, Format, Global, Outcome};
 
 /// Arguments of `label`.
@@ -32,6 +35,12 @@ pub struct LabelArgs {
     /// Score each label on its own: several may be true
     #[arg(long)]
     multi: bool,
+    /// Learn the labels from folders of a few pictures each, named as the labels, instead
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["labels", "multi"])]
+    examples: Option<PathBuf>,
+    /// Look past the background: places that look like any label count more
+    #[arg(long)]
+    focus: bool,
 }
 
 /// Where labels come from.
@@ -39,7 +48,7 @@ pub struct LabelArgs {
 pub struct LabelSource {
     /// Names separated by commas, a label file, or compiled labels; "!name" competes unseen
     #[arg(long, value_name = "NAMES|FILE")]
-    pub labels: String,
+    pub labels: Option<String>,
     /// Prompt template with {} for the name (repeatable) [default: the model's own]
     #[arg(long, value_name = "TEXT")]
     pub template: Vec<String>,
@@ -56,21 +65,40 @@ fn parse_probability(text: &str) -> Result<f32, String> {
 pub fn run(args: &LabelArgs, global: &Global) -> Result<Outcome, Failure> {
     global.require_format(&[Format::Text, Format::Json, Format::Csv])?;
     let encoder = global.encoder()?;
-    let labels = args.labels.compile(&encoder, global)?;
     encoder.load_image().map_err(|e| Failure::Unfit(e.to_string()))?;
-    let options =
-        ScoreOptions { top: args.top, threshold: args.threshold, multi: args.multi };
-    let scorer = Scorer::new(&labels, encoder.package().manifest(), options);
+    if args.focus {
+        check_places(&encoder)?;
+    }
+    let learned = match &args.examples {
+        Some(folder) => Some(learn(folder, &args.labels.template, &encoder, global)?),
+        None => None,
+    };
+    let named = match &learned {
+        Some(_) => None,
+        None => Some(args.labels.compile(&encoder, global)?),
+    };
+    let labels = learned.as_ref().map(Learned::labels).or(named.as_ref());
+    let labels = labels.expect("labels come from names where not from examples");
+    let options = ScoreOptions { top: args.top, threshold: args.threshold, multi: args.multi };
+    let scorer = Scorer::new(labels, encoder.package().manifest(), options);
     if args.multi && !scorer.has_independent_scores() {
         complain("this model has no calibration for independent scores: similarities only");
     }
     let inputs = expand(&args.images);
-    let mut failed = inputs.failed;
+    let mut failed = inputs.failed + learned.as_ref().map_or(0, |learned| learned.failed);
     let progress = Progress::new(inputs.files.len(), "labelling", global.quiet);
     let mut printer = Printer::new(stdout(), global.format)?;
     let work = |path: &Path| -> Result<Labelling, EncodeError> {
-        let embedding = encoder.image_file(path)?;
-        Ok(scorer.score(&embedding).expect("labels and pictures come from the same encoder"))
+        let embedding = match args.focus {
+            true => focused(&encoder, path, labels)?,
+            false => encoder.image_file(path)?,
+        };
+        Ok(match &learned {
+            Some(learned) => learned.label(&embedding, &scorer, args.top, args.threshold),
+            None => {
+                scorer.score(&embedding).expect("labels and pictures come from the same encoder")
+            }
+        })
     };
     inputs::in_order(&inputs.files, &progress, work, |path, result| match result {
         Ok(labelling) => printer.print(path, &labelling),
@@ -84,10 +112,29 @@ pub fn run(args: &LabelArgs, global: &Global) -> Result<Outcome, Failure> {
     Ok(Outcome { failed })
 }
 
+/// The picture pooled towards what looks like the labels, together with the whole.
+fn focused(
+    encoder: &Encoder,
+    path: &Path,
+    labels: &CompiledLabels,
+) -> Result<Embedding, EncodeError> {
+    let source = path.display().to_string();
+    let picture = decode_file(path, encoder.limits())?;
+    let whole = encoder.image(&picture, &source)?;
+    let features = PlaceFeatures::new(encoder, &picture, &source, &SCALES[..1])?;
+    let shown = (0..labels.labels().len()).filter(|&label| !labels.labels()[label].negative);
+    let texts: Vec<&[f32]> = shown.map(|label| labels.row(label)).collect();
+    // Places that cancel each other leave the whole picture as it is.
+    Ok(features.focused(&whole, &texts).unwrap_or(whole))
+}
+
 impl LabelSource {
     /// Compiled labels of the encoder's space, from wherever they come.
     pub fn compile(&self, encoder: &Encoder, global: &Global) -> Result<CompiledLabels, Failure> {
-        let path = Path::new(&self.labels);
+        let Some(labels) = &self.labels else {
+            return Err(Failure::Usage("no labels: give --labels NAMES or FILE".to_owned()));
+        };
+        let path = Path::new(labels);
         if CompiledLabels::is_compiled(path) {
             if !self.template.is_empty() {
                 return Err(Failure::Usage(
@@ -98,7 +145,7 @@ impl LabelSource {
             return CompiledLabels::load(path, encoder.space())
                 .map_err(|e| Failure::Unfit(e.to_string()));
         }
-        let set = LabelSet::from_argument(&self.labels).map_err(label_failure)?;
+        let set = LabelSet::from_argument(labels).map_err(label_failure)?;
         compile_set(&set, &self.template, encoder, global)
     }
 }
@@ -182,8 +229,7 @@ impl<W: Write> Printer<W> {
             similarity: six_digits(label.similarity),
         });
         let source = path.display().to_string();
-        let line =
-            LabelLine { source, labels: labels.collect(), unknown: labelling.unknown };
+        let line = LabelLine { source, labels: labels.collect(), unknown: labelling.unknown };
         json_line(&mut self.out, &line)
     }
 

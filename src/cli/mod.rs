@@ -1,15 +1,20 @@
 //! The command line.
 
+mod align;
+mod bench;
 mod embed;
 mod eval;
 mod eval_where;
+mod examples;
 mod inputs;
 mod label;
 mod labels;
 mod model;
 mod output;
 mod progress;
+mod report;
 mod similar;
+mod space;
 mod where_;
 
 use std::process::ExitCode;
@@ -61,6 +66,8 @@ pub enum Format {
     Csv,
     /// A NumPy array (`embed` with -o)
     Npy,
+    /// A Markdown table (`bench`)
+    Markdown,
 }
 
 #[derive(Debug, Subcommand)]
@@ -76,12 +83,17 @@ enum Command {
     Similar(similar::SimilarArgs),
     /// Where in a picture a text is: peak, box and heat map
     Where(where_::WhereArgs),
+    /// Measure and fit the space that pictures and texts share
+    #[command(subcommand)]
+    Space(space::SpaceCommand),
     /// Look at, check and import model packages
     #[command(subcommand)]
     Model(model::ModelCommand),
     /// Measure a model offline
     #[command(subcommand)]
     Eval(eval::EvalCommand),
+    /// Measure how fast this very computer is
+    Bench(bench::BenchArgs),
 }
 
 /// Why a command ended early, and with which exit code.
@@ -152,8 +164,10 @@ impl Cli {
             Command::Embed(args) => embed::run(&args, global),
             Command::Similar(args) => similar::run(&args, global),
             Command::Where(args) => where_::run(&args, global),
+            Command::Space(command) => space::run(&command, global),
             Command::Model(command) => model::run(&command, global),
             Command::Eval(command) => eval::run(&command, global),
+            Command::Bench(args) => bench::run(&args, global),
         }
     }
 }

@@ -10,4 +10,4 @@ pub use calibration::expected_calibration_error;
 pub use classify::{ClassifyReport, ClassifyTally};
 pub use places::{PlaceReport, PlaceTally, Thing, read_instances};
 pub use retrieve::{RetrieveReport, retrieve};
-pub use table::{EvalError, read_captions, read_truth};
+pub use table::{EvalError, read_captions, read_pairs, read_truth};

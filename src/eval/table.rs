@@ -83,6 +83,20 @@ pub fn read_captions(path: &Path) -> Result<Vec<(String, String)>, EvalError> {
     })
 }
 
+/// Reads `file TAB caption` lines, or those of [`read_captions`].
+///
+/// # Errors
+/// [`EvalError`], naming the file and line.
+pub fn read_pairs(path: &Path) -> Result<Vec<(String, String)>, EvalError> {
+    rows(path, "a file and a caption", |fields| {
+        let file = fields.next()?.to_owned();
+        let second = fields.next()?.trim();
+        let numbered = second.parse::<u64>().is_ok();
+        let caption = if numbered { fields.next().map_or(second, str::trim) } else { second };
+        (!caption.is_empty()).then(|| (file, caption.to_owned()))
+    })
+}
+
 fn rows<T>(
     path: &Path,
     expected: &'static str,

@@ -1,6 +1,7 @@
 //! Model packages and the towers inside them.
 
 mod builtin;
+mod derive;
 mod import;
 mod int8;
 mod manifest;
@@ -9,6 +10,7 @@ mod presets;
 mod tower;
 
 pub use builtin::{DEFAULT_MODEL, find, list, model_folders};
+pub use derive::{Derived, derive};
 pub use import::{ImportError, ImportOptions, PixelOverrides, import};
 pub use int8::{Int8Error, Report};
 pub use manifest::{Calibration, ImageTower, Manifest, Padding, Scoring, TextTower};

@@ -17,6 +17,7 @@ mod neighbours;
 pub mod place;
 mod points;
 mod principal;
+pub mod report;
 mod sample;
 
 pub use arithmetic::{Centres, Direction, centred, combine, combine_centred, interpolate};

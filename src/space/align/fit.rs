@@ -8,6 +8,7 @@ use super::loss::{Batch, Maps, contrastive, loss, mapped};
 use super::pairs::Pairs;
 use super::recall::{Recall, recall};
 use crate::space::error::SpaceError;
+use crate::space::points::Points;
 use crate::space::sample::Dice;
 
 /// Fewest pictures with captions to learn from.
@@ -85,6 +86,13 @@ impl Alignment {
     /// The map of text embeddings, row-major.
     pub fn text(&self) -> &[f32] {
         &self.text
+    }
+
+    /// Mean of `points` after one of the maps, each brought back onto the sphere.
+    pub fn mean(&self, points: &Points, map: &[f32]) -> Vec<f64> {
+        let map = DMatrix::from_row_slice(self.dimension, self.dimension, map);
+        let (moved, _) = mapped(&map, &points.columns());
+        moved.cast::<f64>().column_mean().iter().copied().collect()
     }
 
     /// The learned logit scale.
@@ -298,7 +306,6 @@ impl Adam {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::points::Points;
 
     fn unit(rows: Vec<Vec<f32>>) -> Points {
         let dimension = rows[0].len();

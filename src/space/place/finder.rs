@@ -6,8 +6,8 @@ use crate::embedding::{Embedding, EmbeddingError, Modality};
 use crate::encode::{EncodeError, Encoder};
 use crate::label::{Label, LabelSet, TextCache, compile};
 
-/// What surrounds things in most pictures.
-const SURROUNDINGS: [&str; 14] = [
+/// What surrounds things in most pictures, and the kinds that things are of.
+const SURROUNDINGS: [&str; 25] = [
     "sky",
     "wall",
     "floor",
@@ -18,10 +18,21 @@ const SURROUNDINGS: [&str; 14] = [
     "building",
     "room",
     "furniture",
+    "table",
+    "person",
+    "animal",
+    "vehicle",
+    "food",
+    "plant",
+    "clothing",
+    "toy",
+    "tool",
+    "sign",
+    "window",
     "sand",
     "snow",
-    "mountains",
-    "background",
+    "mountain",
+    "device",
 ];
 
 /// Similarity beyond which surroundings are the thing itself: who looks for trees must not have
@@ -30,8 +41,8 @@ const SAME: f32 = 0.75;
 
 /// Texts ready to be found in pictures.
 ///
-/// A place that resembles a text also resembles what usually is around it. So each text is
-/// compared with ordinary surroundings (sky, wall, floor, …): a map shows where the picture is
+/// A place that resembles a text also resembles what usually is around it. So each text competes
+/// with ordinary surroundings and things (sky, wall, person, …): a map shows where the picture is
 /// more like the text than like those.
 #[derive(Debug, Clone)]
 pub struct Finder {

@@ -1,14 +1,21 @@
 //! Features of a picture's places, gathered once and asked for many texts.
 
+use super::focus::focus;
 use super::heat::{HeatMap, TileMap};
 use super::tiles::{Tile, tiles};
 use crate::embedding::{Embedding, EmbeddingError, dot};
 use crate::encode::{EncodeError, Encoder, PlaceGrid};
 use crate::picture::{Picture, Pixels, Preprocess, ResizeMode};
+use crate::space::arithmetic::combine;
+use crate::space::error::SpaceError;
 
 /// How closely a picture is looked at: the size of tiles as a part of the largest that fits.
 /// Each is a pass of its own over the whole picture.
 pub const SCALES: [f64; 2] = [1.0, 0.6];
+
+/// Scale of similarities when a text competes with surroundings. Chosen, like the competition
+/// itself, on labelled pictures pasted into other scenes.
+const SHARPNESS: f32 = 20.0;
 
 /// Embeddings of a picture's places at some scales.
 ///
@@ -54,32 +61,44 @@ impl PlaceFeatures {
         Ok(Self { picture: size, layers })
     }
 
-    /// Where a text is: the similarity of each place to it, less the mean similarity to what it
-    /// is told apart from (`others`, which may be empty: ordinary things such as sky, wall and
-    /// floor).
+    /// Where a text is: for each place, the probability of the text against `others` (ordinary
+    /// things such as sky, wall and floor), `softmax(20 * similarity)`. Without others it is the
+    /// plain similarity.
     ///
     /// # Errors
     /// [`EmbeddingError::SpaceMismatch`] when texts and places come from different spaces.
     pub fn heat(&self, text: &Embedding, others: &[Embedding]) -> Result<HeatMap, EmbeddingError> {
-        let mut direction = text.values().to_vec();
-        for other in others {
-            text.similarity(other)?;
-            for (x, y) in direction.iter_mut().zip(other.values()) {
-                *x -= y / others.len() as f32;
-            }
-        }
         if let Some(place) = self.places().next() {
-            text.similarity(place)?;
+            others.iter().chain([text]).try_for_each(|text| text.similarity(place).map(drop))?;
         }
+        let value = |place: &Embedding| {
+            let own = dot(place.values(), text.values());
+            if others.is_empty() {
+                return own;
+            }
+            let rival = |other: &Embedding| dot(place.values(), other.values()) - own;
+            1.0 / (1.0 + others.iter().map(|other| (SHARPNESS * rival(other)).exp()).sum::<f32>())
+        };
         let map = |(tile, grid): &(Tile, PlaceGrid)| TileMap {
             tile: *tile,
             rows: grid.rows,
             columns: grid.columns,
-            values: grid.embeddings.iter().map(|place| dot(place.values(), &direction)).collect(),
+            values: grid.embeddings.iter().map(value).collect(),
         };
         let layers: Vec<Vec<TileMap>> =
             self.layers.iter().map(|layer| layer.iter().map(map).collect()).collect();
         Ok(HeatMap::blend(self.picture, &layers))
+    }
+
+    /// The picture as an embedding that looks past the background: the whole together with its
+    /// places, pooled by how much they look like any of `texts` (see [`focus`]).
+    ///
+    /// # Errors
+    /// As [`focus`] and [`combine`].
+    pub fn focused(&self, whole: &Embedding, texts: &[&[f32]]) -> Result<Embedding, SpaceError> {
+        let places: Vec<Embedding> = self.places().cloned().collect();
+        let pooled = focus(&places, texts, SHARPNESS)?;
+        combine(&[(1.0, whole), (1.0, &pooled)])
     }
 
     /// All places of all tiles.

@@ -1,5 +1,6 @@
 //! Where in a picture a text is: heat maps from the image tower's places.
 
+mod blur;
 mod finder;
 mod focus;
 mod heat;
@@ -7,6 +8,7 @@ mod locate;
 mod overlay;
 mod tiles;
 
+pub use blur::blur_outside;
 pub use finder::Finder;
 pub use focus::focus;
 pub use heat::{HeatMap, Region, Spot, TileMap, segments};

@@ -1,0 +1,22 @@
+//! `sextant space`.
+
+use clap::Subcommand;
+
+use super::{Failure, Global, Outcome, align, report};
+
+/// Subcommands of `space`.
+#[derive(Debug, Subcommand)]
+pub enum SpaceCommand {
+    /// Measure a space: an index, captioned pictures, or a label set
+    Report(report::ReportArgs),
+    /// Fit the model to pairs of pictures and captions, and write it as a new package
+    Align(align::AlignArgs),
+}
+
+/// Runs the command.
+pub fn run(command: &SpaceCommand, global: &Global) -> Result<Outcome, Failure> {
+    match command {
+        SpaceCommand::Report(args) => report::run(args, global),
+        SpaceCommand::Align(args) => align::run(args, global),
+    }
+}

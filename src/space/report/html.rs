@@ -1,0 +1,135 @@
+//! The report as one HTML page.
+
+use std::fmt::Write;
+
+use super::{Figure, Report, Verdict, plots};
+
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}\
+h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem;text-transform:capitalize}table{border-collapse:collapse;width:100%}\
+td,th{padding:.4rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}\
+td.n{font-variant-numeric:tabular-nums;white-space:nowrap;font-weight:600}\
+.good{color:#00795a}.fair{color:#8a5a00}.bad{color:#b3261e}.neutral{color:#444}\
+small{color:#666;display:block}svg{max-width:100%;height:auto}";
+
+pub(super) fn page(report: &Report) -> String {
+    let subject = escape(&report.subject);
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <title>Space report: {subject}</title><style>{STYLE}</style></head><body>\
+         <h1>Space report: {subject}</h1><p>{} pictures, {} texts, {} numbers each; space {}. \
+         Figures are of at most {} rows of a kind, sampled with seed {}.</p>",
+        report.images,
+        report.texts,
+        report.dimension,
+        escape(&report.space),
+        report.sampled,
+        report.seed,
+    );
+    summary(&mut page, report);
+    if let (Some(matching), Some(random)) = (&report.matching, &report.random) {
+        let _ = write!(
+            page,
+            "<h2>Matching and random pairs</h2><p>Similarities of matching pairs (blue, mean \
+             {:.3}) and of random ones (grey, mean {:.3}). The less they overlap, the better.</p>{}",
+            matching.mean,
+            random.mean,
+            plots::histograms(matching, random)
+        );
+    }
+    for group in report.figures.chunk_by(|a, b| a.of == b.of) {
+        table(&mut page, group);
+    }
+    if !report.confusions.is_empty() {
+        confusions(&mut page, report);
+    }
+    if !report.variance.is_empty() {
+        let _ = write!(
+            page,
+            "<h2>Variance</h2><p>How much of the variance the first directions carry: where the \
+             curve is flat, shorter rows lose nothing.</p>{}",
+            plots::variance(&report.variance)
+        );
+    }
+    page.push_str("</body></html>\n");
+    page
+}
+
+fn summary(page: &mut String, report: &Report) {
+    let bad: Vec<&Figure> =
+        report.figures.iter().filter(|figure| figure.verdict == Verdict::Bad).collect();
+    if bad.is_empty() {
+        page.push_str("<p class=\"good\">Nothing looks bad by the rules of thumb used here.</p>");
+        return;
+    }
+    page.push_str("<h2>What to mend</h2><ul>");
+    for figure in bad {
+        let _ = write!(
+            page,
+            "<li><b class=\"bad\">{}</b> ({}): {}</li>",
+            escape(figure.title()),
+            figure.of,
+            escape(figure.advice())
+        );
+    }
+    page.push_str("</ul>");
+}
+
+fn table(page: &mut String, figures: &[Figure]) {
+    let _ = write!(page, "<h2>{}</h2><table>", figures[0].of);
+    for figure in figures {
+        let class = match figure.verdict {
+            Verdict::Good => "good",
+            Verdict::Fair => "fair",
+            Verdict::Bad => "bad",
+            Verdict::Neutral => "neutral",
+        };
+        let value = match (figure.value, &figure.reason) {
+            (Some(value), _) => format!("{value:.3}"),
+            (None, Some(_)) => "no value".to_owned(),
+            (None, None) => String::new(),
+        };
+        let reason = figure.reason.as_ref().map(|r| format!("<small>{}</small>", escape(r)));
+        let _ = write!(
+            page,
+            "<tr><td>{}</td><td class=\"n {class}\">{value}</td><td>{}{}<small>Source: {}</small>\
+             <small>If it is bad: {}</small></td></tr>",
+            escape(figure.title()),
+            escape(figure.meaning()),
+            reason.unwrap_or_default(),
+            escape(figure.source()),
+            escape(figure.advice())
+        );
+    }
+    page.push_str("</table>");
+}
+
+fn confusions(page: &mut String, report: &Report) {
+    page.push_str(
+        "<h2>Names too close</h2><table><tr><th>name</th><th>name</th><th>similarity</th></tr>",
+    );
+    for pair in &report.confusions {
+        let _ = write!(
+            page,
+            "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.3}</td></tr>",
+            escape(&pair.first),
+            escape(&pair.second),
+            pair.measured.similarity
+        );
+    }
+    page.push_str("</table>");
+}
+
+/// Names and paths come from outside and must not become markup.
+fn escape(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+        out
+    })
+}
