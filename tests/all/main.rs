@@ -9,3 +9,4 @@ mod index_kill;
 mod preprocess;
 mod preprocess_damage;
 mod space;
+mod space_commands;
