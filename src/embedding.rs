@@ -105,7 +105,9 @@ impl<'de> Deserialize<'de> for SpaceId {
 #[non_exhaustive]
 pub enum EmbeddingError {
     /// The two sides come from different spaces.
-    #[error("these embeddings come from different spaces ({left} and {right}): make both with the same model")]
+    #[error(
+        "these embeddings come from different spaces ({left} and {right}): make both with the same model"
+    )]
     SpaceMismatch {
         /// Short fingerprint of the left side.
         left: String,

@@ -30,7 +30,6 @@ pub mod index;
 pub mod kernel;
 mod label;
 mod model;
-mod npy;
 pub mod picture;
 pub mod space;
 
@@ -44,12 +43,11 @@ pub use label::{
     ScoredLabel, Scorer, TextCache, check_templates, compile as compile_labels, match_probability,
 };
 pub use model::{
-    Calibration, DEFAULT_MODEL, Derived, ImageTower, ImportError, ImportOptions, InputShape, Int8Error,
-    Manifest, Package, PackageError, Padding, PixelOverrides, Preset, Report, Scoring, TextDefaults, TextTower, Tower,
-    TowerError, TowerOutput, TowerSpec, derive as derive_model, find as find_model, import as import_model,
-    list as list_models, model_folders,
+    Calibration, DEFAULT_MODEL, Derived, ImageTower, ImportError, ImportOptions, InputShape,
+    Int8Error, Manifest, Package, PackageError, Padding, PixelOverrides, Preset, Report, Scoring,
+    TextDefaults, TextTower, Tower, TowerError, TowerOutput, TowerSpec, derive as derive_model,
+    find as find_model, import as import_model, list as list_models, model_folders,
 };
-pub use npy::write_npy;
 pub use picture::{
     DecodeError, DecodeLimits, Picture, PixelGrid, Preprocess, PreprocessError, decode_bytes,
     decode_file,

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use sextant::{Embedding, EncodeError, Modality, SpaceId, write_npy};
+use sextant::index::NpyWriter;
+use sextant::{Embedding, EncodeError, Modality, SpaceId};
 
 use super::inputs::{self, expand};
 use super::output::{complain, json_line, stdout};
@@ -70,11 +71,21 @@ pub fn run(args: &EmbedArgs, global: &Global) -> Result<Outcome, Failure> {
     }
     if let Some(path) = &args.output {
         let dimension = encoder.package().manifest().dimension;
-        write_npy(path, &writer.rows, dimension)
+        write_array(path, &writer.rows, dimension)
             .map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))?;
     }
     writer.out.flush()?;
     Ok(Outcome { failed })
+}
+
+fn write_array(path: &Path, values: &[f32], dimension: usize) -> std::io::Result<()> {
+    let rows = values.chunks_exact(dimension);
+    let file = std::fs::File::create(path)?;
+    let mut array = NpyWriter::new(file, rows.len() as u64, dimension)?;
+    for row in rows {
+        array.row(row)?;
+    }
+    array.finish()?.sync_all()
 }
 
 fn start(text: &str) -> &str {

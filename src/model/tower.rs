@@ -159,10 +159,8 @@ impl Tower {
     /// # Errors
     /// [`TowerError::Run`] when tract fails, for example on a shape that does not fit.
     pub fn run(&self, inputs: TVec<TValue>) -> Result<Vec<TowerOutput>, TowerError> {
-        let failed = |e: TractError| TowerError::Run {
-            file: self.file.clone(),
-            reason: format!("{e:#}"),
-        };
+        let failed =
+            |e: TractError| TowerError::Run { file: self.file.clone(), reason: format!("{e:#}") };
         let results = self.plan.run(inputs).map_err(failed)?;
         results
             .iter()
