@@ -9,7 +9,7 @@ use tract_onnx::tract_core::ops::einsum::EinSum;
 use crate::kernel::{Activation, Linear};
 
 use super::linear_op::LinearOp;
-use super::weight::WeightView;
+use super::weight::{Rows, WeightView};
 use super::{Passes, fuse};
 
 /// Which axes of a matrix product are what. Axes of length one are left out.
@@ -21,6 +21,10 @@ struct Layout {
     weight_inputs: Vec<usize>,
     /// Axes of the output that are output channels.
     channel_axes: Vec<usize>,
+    /// Whether the axes summed over are the outermost of the input, rather than the innermost.
+    inputs_first: bool,
+    /// Whether the output channels are the outermost axes of the output.
+    channels_first: bool,
 }
 
 /// A layer under construction: everything linear that was recognised so far.
@@ -48,14 +52,15 @@ pub(super) fn rewrite(
         let Some(view) = WeightView::trace(model, node.inputs[slot]) else { continue };
         let name = &passes.weights[view.index].name;
         let Some(layout) = layout(op, model, node, slot)? else {
-            passes.report.notes.push(format!("{name}: {:?} is not a plain product", op.axes));
+            passes.report.notes.push(format!("{name}: {} is not a plain product", op.axes));
             continue;
         };
-        let Some((weights, scales)) = matrix(&view, &layout, passes)? else {
+        let stored = &passes.weights[view.index];
+        let Some(rows) = view.rows(stored, &layout.weight_outputs, &layout.weight_inputs) else {
             passes.report.notes.push(format!("{name}: scales vary along the sum"));
             continue;
         };
-        return layer(passes, model, node, node.inputs[1 - slot], (&layout, &weights, scales));
+        return layer(passes, model, node, node.inputs[1 - slot], (&layout, rows));
     }
     Ok(None)
 }
@@ -95,33 +100,20 @@ fn layout(
     kept.sort_unstable();
     let in_order = kept.windows(2).all(|pair| pair[0].1 < pair[1].1);
     let inputs_last = kept.iter().all(|k| summed.iter().all(|s| k.0 < s.0));
+    let inputs_first = kept.iter().all(|k| summed.iter().all(|s| k.0 > s.0));
     let channels_last = kept.iter().all(|k| channels.iter().all(|c| k.1 < c.0));
-    if !(in_order && inputs_last && channels_last) || summed.is_empty() || channels.is_empty() {
+    let channels_first = kept.iter().all(|k| channels.iter().all(|c| k.1 > c.0));
+    let plain = in_order && (inputs_last || inputs_first) && (channels_last || channels_first);
+    if !plain || summed.is_empty() || channels.is_empty() {
         return Ok(None);
     }
     Ok(Some(Layout {
         weight_outputs: channels.iter().map(|c| c.1).collect(),
         weight_inputs: summed.iter().map(|s| s.1).collect(),
         channel_axes: channels.iter().map(|c| c.0).collect(),
+        inputs_first: !inputs_last,
+        channels_first: !channels_last,
     }))
-}
-
-/// The weight as rows of inputs, one row and one scale for each output channel.
-fn matrix(
-    view: &WeightView,
-    layout: &Layout,
-    passes: &Passes,
-) -> TractResult<Option<(Vec<i8>, Vec<f32>)>> {
-    let Some(viewed) = view.apply(&passes.weights[view.index])? else { return Ok(None) };
-    let rank = viewed.values.rank();
-    let used: Vec<usize> =
-        layout.weight_outputs.iter().chain(&layout.weight_inputs).copied().collect();
-    let order: Vec<usize> =
-        used.iter().copied().chain((0..rank).filter(|axis| !used.contains(axis))).collect();
-    let rows = viewed.row_scales(&layout.weight_outputs, &layout.weight_inputs)?;
-    let Some(scales) = rows else { return Ok(None) };
-    let weights = viewed.values.permute_axes(&order)?;
-    Ok(Some((weights.try_as_plain_ram()?.as_slice::<i8>()?.to_vec(), scales)))
 }
 
 /// Collects what follows the product and puts the operator in.
@@ -130,7 +122,7 @@ fn layer(
     model: &TypedModel,
     node: &TypedNode,
     input: OutletId,
-    (layout, weights, scales): (&Layout, &[i8], Vec<f32>),
+    (layout, Rows { weights, scales }): (&Layout, Rows),
 ) -> TractResult<Option<TypedModelPatch>> {
     let outputs = scales.len();
     let inputs = weights.len() / outputs;
@@ -138,9 +130,11 @@ fn layer(
     fold_constants(model, &mut layer, &layout.channel_axes);
     let (activation, end) =
         fuse::activation(model, layer.end).unwrap_or((Activation::None, layer.end));
-    let (residual, end) = residual(model, end).map_or((None, end), |(r, end)| (Some(r), end));
+    let (residual, end) = residual(model, end)
+        .filter(|_| !layout.channels_first)
+        .map_or((None, end), |(residual, end)| (Some(residual), end));
     let linear =
-        Linear::new(passes.machine, weights, outputs, inputs, &layer.scales, Some(&layer.bias));
+        Linear::new(passes.machine, &weights, outputs, inputs, &layer.scales, Some(&layer.bias));
     let linear = match linear {
         Ok(linear) => Arc::new(linear),
         Err(error) => {
@@ -152,6 +146,8 @@ fn layer(
         linear,
         activation,
         has_residual: residual.is_some(),
+        inputs_first: layout.inputs_first,
+        channels_first: layout.channels_first,
         shape: model.outlet_fact(end)?.shape.to_tvec(),
         buffers: passes.buffers.clone(),
     };

@@ -25,6 +25,11 @@ pub(super) struct LinearOp {
     pub linear: Arc<Linear>,
     pub activation: Activation,
     pub has_residual: bool,
+    /// Whether the input is one column after another: its outermost dimensions are the weight's
+    /// inputs.
+    pub inputs_first: bool,
+    /// Whether the output is one column after another.
+    pub channels_first: bool,
     /// Shape of the output, whose innermost dimensions are the weight's outputs.
     pub shape: TVec<TDim>,
     pub buffers: Buffers,
@@ -35,6 +40,8 @@ impl PartialEq for LinearOp {
         Arc::ptr_eq(&self.linear, &other.linear)
             && self.activation == other.activation
             && self.has_residual == other.has_residual
+            && self.inputs_first == other.inputs_first
+            && self.channels_first == other.channels_first
             && self.shape == other.shape
     }
 }
@@ -79,8 +86,16 @@ impl EvalOp for LinearOp {
             _ => None,
         };
         ensure!(residual.is_none_or(|r| r.len() == rows * self.linear.outputs()));
+        let turned_input = self.inputs_first.then(|| transposed(x, self.linear.inputs()));
+        let x = turned_input.as_deref().unwrap_or(x);
         let out = self.buffers.fill(&shape, |out| {
-            run(&self.linear, x, self.activation, residual, out);
+            if self.channels_first {
+                let mut rows = vec![0.0; out.len()];
+                run(&self.linear, x, self.activation, residual, &mut rows);
+                out.copy_from_slice(&transposed(&rows, rows.len() / self.linear.outputs().max(1)));
+            } else {
+                run(&self.linear, x, self.activation, residual, out);
+            }
             Ok(())
         })?;
         Ok(tvec!(out))
@@ -93,6 +108,23 @@ impl TypedOp for LinearOp {
     }
 
     as_op!();
+}
+
+/// Columns as rows: `values` is `rows` × (rest).
+fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
+    /// Columns written at a time, so that their lines stay in the cache.
+    const BLOCK: usize = 32;
+    let columns = values.len() / rows.max(1);
+    let mut out = vec![0.0; values.len()];
+    for start in (0..columns).step_by(BLOCK) {
+        let end = (start + BLOCK).min(columns);
+        for (r, row) in values.chunks_exact(columns).enumerate() {
+            for (c, value) in row[start..end].iter().enumerate() {
+                out[(start + c) * rows + r] = *value;
+            }
+        }
+    }
+    out
 }
 
 /// Runs a layer on as many threads of the present pool as are worth it.
@@ -147,4 +179,21 @@ fn run_by_columns(
     tasks.into_par_iter().for_each(|(panels, residual, out)| {
         linear.forward_quantised(&quantised, panels, activation, residual, out);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transposing_twice_changes_nothing() {
+        for (rows, columns) in [(1, 1), (3, 70), (70, 3), (0, 0)] {
+            let values: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
+            let turned = transposed(&values, rows);
+            if columns > 1 {
+                assert_eq!(turned[rows], 1.0);
+            }
+            assert_eq!(transposed(&turned, columns), values);
+        }
+    }
 }

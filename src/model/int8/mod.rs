@@ -21,6 +21,8 @@ mod linear_op;
 pub(crate) mod onnx;
 mod parallel;
 mod region;
+#[cfg(test)]
+mod tests;
 mod view;
 mod weight;
 mod wire;
@@ -99,11 +101,17 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
+/// A plan of tract's, ready to run.
+pub type Plan = Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>;
+
 /// A tract plan whose recognised parts run in int8.
 #[derive(Debug, Clone)]
 pub struct Compiled {
     /// The plan; run it inside a rayon pool to use several threads.
-    pub plan: Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>,
+    pub plan: Plan,
+    /// The same for pixels as bytes, `u8 [batch, height, width, channels]`, as the first input:
+    /// where [`CompileOptions::pixels`] says what they mean and only convolutions read them.
+    pub pixel_plan: Option<Plan>,
     /// What became of the graph.
     pub report: Report,
 }
@@ -112,6 +120,7 @@ pub struct Compiled {
 struct Passes<'a> {
     weights: Vec<StoredWeight<'a>>,
     ranges: HashMap<String, (f32, f32)>,
+    pixels: Option<Arc<Pixels>>,
     machine: Machine,
     buffers: Buffers,
     report: Report,
@@ -154,11 +163,12 @@ pub fn compile(file: &[u8], options: &CompileOptions) -> Result<Compiled, Int8Er
     drop(proto);
     let report = Report { notes, ..Report::default() };
     let buffers = Buffers::default();
-    let mut passes = Passes { weights, ranges, machine: options.machine, buffers, report };
-    let plan = run_passes(&mut model, &mut passes)
-        .and_then(|()| finish(model, &mut passes.report))
+    let pixels = options.pixels.clone().map(Arc::new);
+    let mut passes = Passes { weights, ranges, pixels, machine: options.machine, buffers, report };
+    let (plan, pixel_plan) = run_passes(&mut model, &mut passes)
+        .and_then(|()| finish(model, &mut passes))
         .map_err(Int8Error::unsupported)?;
-    Ok(Compiled { plan, report: passes.report })
+    Ok(Compiled { plan, pixel_plan, report: passes.report })
 }
 
 /// Parses the graph and gives its inputs their shapes; each weight becomes a [`WeightNode`].
@@ -239,7 +249,7 @@ pub(crate) fn float_plan(
     proto: &tract_onnx::pb::ModelProto,
     inputs: &[InputSpec],
     outputs: &[String],
-) -> TractResult<Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>> {
+) -> TractResult<Plan> {
     typed_model_unchecked(proto, &[], inputs, outputs)?.into_optimized()?.into_runnable()
 }
 
@@ -271,10 +281,8 @@ fn dequantise_the_rest(model: &mut TypedModel, passes: &mut Passes) -> TractResu
     model.refresh_output_facts()
 }
 
-fn finish(
-    mut model: TypedModel,
-    report: &mut Report,
-) -> TractResult<Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>> {
+/// Optimises what is left to tract and makes the plans.
+fn finish(mut model: TypedModel, passes: &mut Passes) -> TractResult<(Plan, Option<Plan>)> {
     model.prop_consts()?;
     let model = model.into_optimized()?;
     let mut counts = std::collections::BTreeMap::<String, usize>::new();
@@ -283,6 +291,11 @@ fn finish(
             *counts.entry(node.op.name().into_owned()).or_default() += 1;
         }
     }
-    report.on_tract = counts.into_iter().filter(|(name, _)| !name.starts_with("Sextant")).collect();
-    model.into_runnable()
+    passes.report.on_tract =
+        counts.into_iter().filter(|(name, _)| !name.starts_with("Sextant")).collect();
+    let pixels = match &passes.pixels {
+        Some(_) => region::with_pixels(&model)?.map(TypedModel::into_runnable).transpose()?,
+        None => None,
+    };
+    Ok((model.into_runnable()?, pixels))
 }

@@ -101,9 +101,9 @@ pub(crate) fn makers(graph: &GraphProto) -> HashMap<&str, String> {
         .collect()
 }
 
-fn read_ranges(proto: &ModelProto) -> Result<Vec<(String, (f32, f32))>, Int8Error> {
+fn read_ranges(proto: &ModelProto) -> Result<HashMap<String, (f32, f32)>, Int8Error> {
     let Some(entry) = proto.metadata_props.iter().find(|p| p.key == RANGES_KEY) else {
-        return Ok(Vec::new());
+        return Ok(HashMap::new());
     };
     let ranges: HashMap<String, (f32, f32)> = serde_json::from_str(&entry.value)
         .map_err(|e| Int8Error::Ranges { reason: e.to_string() })?;
@@ -112,7 +112,7 @@ fn read_ranges(proto: &ModelProto) -> Result<Vec<(String, (f32, f32))>, Int8Erro
         Some((tensor, (low, high))) => {
             Err(Int8Error::Ranges { reason: format!("\"{tensor}\" runs from {low} to {high}") })
         }
-        None => Ok(ranges.into_iter().collect()),
+        None => Ok(ranges),
     }
 }
 

@@ -35,13 +35,35 @@ impl StoredWeight<'_> {
         self.bytes.iter().map(|byte| self.signed(*byte)).collect()
     }
 
-    /// The scales, of a shape that broadcasts to the weight's.
-    fn scale_tensor(&self) -> TractResult<Tensor> {
-        let mut shape = vec![1; self.shape.len()];
-        if let Some(axis) = self.axis {
-            shape[axis] = self.scales.len();
+    /// Elements at all sums of a row and a column offset, row by row.
+    fn gather(&self, rows: &[usize], columns: &[usize]) -> Vec<i8> {
+        /// Rows gathered at a time where they lie side by side in memory.
+        const BLOCK: usize = 64;
+        let consecutive = |offsets: &[usize]| offsets.windows(2).all(|pair| pair[1] == pair[0] + 1);
+        let length = columns.len();
+        let mut out = vec![0; rows.len() * length];
+        if consecutive(columns) {
+            for (out, row) in out.chunks_exact_mut(length).zip(rows) {
+                let bytes = &self.bytes[row + columns[0]..][..length];
+                out.iter_mut().zip(bytes).for_each(|(out, byte)| *out = self.signed(*byte));
+            }
+        } else if consecutive(rows) {
+            for (block, rows) in out.chunks_mut(BLOCK * length).zip(rows.chunks(BLOCK)) {
+                for (k, column) in columns.iter().enumerate() {
+                    let bytes = &self.bytes[rows[0] + column..][..rows.len()];
+                    for (row, byte) in bytes.iter().enumerate() {
+                        block[row * length + k] = self.signed(*byte);
+                    }
+                }
+            }
+        } else {
+            for (out, row) in out.chunks_exact_mut(length).zip(rows) {
+                for (out, column) in out.iter_mut().zip(columns) {
+                    *out = self.signed(self.bytes[row + column]);
+                }
+            }
         }
-        Tensor::from_shape(&shape, &self.scales)
+        out
     }
 
     /// The weights as `f32`, for operators that stay on tract.
@@ -97,36 +119,22 @@ pub(super) struct WeightView {
 
 #[derive(Debug, Clone)]
 enum ViewStep {
-    Axis(AxisOp),
+    Axis(Box<AxisOp>),
     Slice { axis: usize, start: usize, end: usize },
 }
 
-/// A weight as an operator sees it.
-#[derive(Debug)]
-pub(super) struct ViewedWeight {
-    /// Signed weights, of the shape that the operator sees.
-    pub values: Tensor,
-    /// Scales, of a shape that broadcasts to that of `values`.
-    scales: Tensor,
+/// One axis of a view: its length, and the elements from one position to the next.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Axis {
+    length: usize,
+    stride: usize,
 }
 
-impl ViewedWeight {
-    /// The scales of the rows, if the axes `outputs` number the rows and `inputs` the columns;
-    /// `None` if scales vary within a row.
-    pub fn row_scales(&self, outputs: &[usize], inputs: &[usize]) -> TractResult<Option<Vec<f32>>> {
-        if inputs.iter().any(|axis| self.scales.shape()[*axis] != 1) {
-            return Ok(None);
-        }
-        let rank = self.scales.rank();
-        let others = (0..rank).filter(|axis| !outputs.contains(axis));
-        let order: Vec<usize> = outputs.iter().copied().chain(others).collect();
-        let mut shape = vec![1; rank];
-        for (to, from) in outputs.iter().enumerate() {
-            shape[to] = self.values.shape()[*from];
-        }
-        let scales = self.scales.clone().permute_axes(&order)?.broadcast_to_shape(&shape)?;
-        Ok(Some(floats(&scales)?.to_vec()))
-    }
+/// A weight as rows of inputs, one row and one scale for each output channel.
+#[derive(Debug, PartialEq)]
+pub(super) struct Rows {
+    pub weights: Vec<i8>,
+    pub scales: Vec<f32>,
 }
 
 impl WeightView {
@@ -139,7 +147,7 @@ impl WeightView {
                 steps.reverse();
                 return Some(Self { index: weight.index, steps });
             } else if let Some(axis) = node.op_as::<AxisOp>() {
-                steps.push(ViewStep::Axis(axis.clone()));
+                steps.push(ViewStep::Axis(Box::new(axis.clone())));
             } else if let Some(slice) = node.op_as::<Slice>() {
                 let (start, end) = (slice.start.to_usize().ok()?, slice.end.to_usize().ok()?);
                 steps.push(ViewStep::Slice { axis: slice.axis, start, end });
@@ -150,40 +158,82 @@ impl WeightView {
         }
     }
 
-    /// The weight after all steps; `None` if a step cannot be followed.
-    pub fn apply(&self, stored: &StoredWeight) -> TractResult<Option<ViewedWeight>> {
-        let mut values = Tensor::from_shape(&stored.shape, &stored.values())?;
-        let mut scales = stored.scale_tensor()?;
+    /// The weight as rows: the axes `outputs`, as the operator sees them, number the rows and the
+    /// axes `inputs` the columns. `None` if a step cannot be followed, or scales vary in a row.
+    pub fn rows(&self, stored: &StoredWeight, outputs: &[usize], inputs: &[usize]) -> Option<Rows> {
+        let (values, start) = self.follow(dense(&stored.shape))?;
+        let scaled = stored.shape.iter().enumerate().map(|(axis, length)| Axis {
+            length: *length,
+            stride: usize::from(stored.axis == Some(axis)),
+        });
+        let (scales, first_scale) = self.follow(scaled.collect())?;
+        if inputs.iter().any(|axis| scales[*axis].stride != 0) {
+            return None;
+        }
+        let row_scales = offsets(&scales, outputs, first_scale);
+        Some(Rows {
+            weights: stored.gather(&offsets(&values, outputs, start), &offsets(&values, inputs, 0)),
+            scales: row_scales.into_iter().map(|at| stored.scales[at]).collect(),
+        })
+    }
+
+    /// Axes and start of a view after all steps.
+    fn follow(&self, mut axes: Vec<Axis>) -> Option<(Vec<Axis>, usize)> {
+        let mut start = 0;
         for step in &self.steps {
             match step {
-                ViewStep::Axis(op) => {
-                    if let AxisOp::Reshape(at, from, to) = op {
+                ViewStep::Slice { axis, start: from, end } => {
+                    start += from * axes[*axis].stride;
+                    axes[*axis].length = end - from;
+                }
+                ViewStep::Axis(op) => match op.canonical().as_ref() {
+                    AxisOp::Add(at) => axes.insert(*at, Axis { length: 1, stride: 0 }),
+                    AxisOp::Rm(at) => drop(axes.remove(*at)),
+                    AxisOp::Move(from, to) => {
+                        let axis = axes.remove(*from);
+                        axes.insert(*to, axis);
+                    }
+                    AxisOp::Reshape(at, from, to) => {
                         let range = *at..at + from.len();
-                        if scales.shape()[range.clone()].iter().all(|d| *d == 1) {
-                            let mut shape = scales.shape().to_vec();
-                            shape.splice(range, to.iter().map(|_| 1));
-                            scales.set_shape(&shape)?;
-                        } else {
-                            let mut shape = scales.shape().to_vec();
-                            shape[range.clone()].copy_from_slice(&values.shape()[range]);
-                            scales = scales.broadcast_to_shape(&shape)?;
-                            op.change_tensor(&mut scales, false)?;
-                        }
-                    } else {
-                        op.change_tensor(&mut scales, false)?;
+                        let new = reshape(&axes[range.clone()], to)?;
+                        axes.splice(range, new);
                     }
-                    op.change_tensor(&mut values, false)?;
-                }
-                ViewStep::Slice { axis, start, end } => {
-                    values = values.slice(*axis, *start, *end)?;
-                    if scales.shape()[*axis] != 1 {
-                        scales = scales.slice(*axis, *start, *end)?;
-                    }
-                }
+                },
             }
         }
-        Ok(Some(ViewedWeight { values, scales }))
+        Some((axes, start))
     }
+}
+
+/// Axes of a tensor whose elements follow one another.
+fn dense(shape: &[usize]) -> Vec<Axis> {
+    let stride = |axis: usize| shape[axis + 1..].iter().product();
+    (0..shape.len()).map(|axis| Axis { length: shape[axis], stride: stride(axis) }).collect()
+}
+
+/// The axes after a reshape, if these can be seen as one axis.
+fn reshape(from: &[Axis], to: &[TDim]) -> Option<Vec<Axis>> {
+    let long: Vec<&Axis> = from.iter().filter(|axis| axis.length != 1).collect();
+    if long.windows(2).any(|pair| pair[0].stride != pair[1].stride * pair[1].length) {
+        return None;
+    }
+    let mut stride = long.last().map_or(0, |axis| axis.stride);
+    let mut axes = Vec::new();
+    for length in to.iter().rev() {
+        let length = length.to_usize().ok()?;
+        axes.push(Axis { length, stride });
+        stride *= length;
+    }
+    axes.reverse();
+    Some(axes)
+}
+
+/// Where the elements along some axes lie, the last axis fastest.
+fn offsets(axes: &[Axis], along: &[usize], start: usize) -> Vec<usize> {
+    along.iter().fold(vec![start], |offsets, axis| {
+        let Axis { length, stride } = axes[*axis];
+        offsets.iter().flat_map(|at| (0..length).map(move |i| at + i * stride)).collect()
+    })
 }
 
 /// The elements of a tensor as a slice of `f32`; an error if it is of another type.
@@ -210,4 +260,68 @@ pub(super) fn constant(model: &TypedModel, outlet: OutletId) -> Option<Arc<Tenso
         Some(outputs.into_iter().nth(outlet.slot)?.into_arc_tensor())
     }
     evaluate(model, outlet, DEPTH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(shape: &[usize], axis: Option<usize>) -> StoredWeight<'static> {
+        let count: usize = shape.iter().product();
+        StoredWeight {
+            name: "weight".to_owned(),
+            shape: shape.to_vec(),
+            bytes: (0..count).map(|i| (i * 37 % 251) as u8).collect::<Vec<_>>().into(),
+            unsigned: false,
+            scales: (0..axis.map_or(1, |a| shape[a])).map(|i| i as f32 + 1.0).collect(),
+            axis,
+        }
+    }
+
+    /// The rows by way of tract: the dequantised tensor, taken through the same steps.
+    fn expected(stored: &StoredWeight, view: &WeightView, order: &[usize]) -> Vec<f32> {
+        let mut value = stored.dequantise().unwrap();
+        for step in &view.steps {
+            match step {
+                ViewStep::Axis(op) => op.change_tensor(&mut value, false).unwrap(),
+                ViewStep::Slice { axis, start, end } => {
+                    value = value.slice(*axis, *start, *end).unwrap();
+                }
+            }
+        }
+        floats(&value.permute_axes(order).unwrap()).unwrap().to_vec()
+    }
+
+    fn check(stored: &StoredWeight, steps: Vec<ViewStep>, outputs: &[usize], inputs: &[usize]) {
+        let view = WeightView { index: 0, steps };
+        let rows = view.rows(stored, outputs, inputs).unwrap();
+        let length = rows.weights.len() / rows.scales.len();
+        let back: Vec<f32> = (rows.weights.iter().enumerate())
+            .map(|(i, w)| f32::from(*w) * rows.scales[i / length])
+            .collect();
+        let order: Vec<usize> = outputs.iter().chain(inputs).copied().collect();
+        assert_eq!(back, expected(stored, &view, &order));
+    }
+
+    #[test]
+    fn rows_are_what_tract_makes_of_the_weight() {
+        let dims = |d: &[usize]| d.iter().map(|d| d.to_dim()).collect::<TVec<TDim>>();
+        check(&stored(&[6, 10], Some(0)), vec![], &[0], &[1]);
+        check(&stored(&[6, 100], Some(1)), vec![], &[1], &[0]);
+        let transpose = ViewStep::Axis(Box::new(AxisOp::Move(0, 1)));
+        check(&stored(&[6, 10], Some(1)), vec![transpose.clone()], &[0], &[1]);
+        let slice = ViewStep::Slice { axis: 1, start: 3, end: 9 };
+        check(&stored(&[6, 12], Some(1)), vec![slice, transpose], &[0], &[1]);
+        let heads = ViewStep::Axis(Box::new(AxisOp::Reshape(1, dims(&[12]), dims(&[3, 4]))));
+        check(&stored(&[6, 12], Some(1)), vec![heads.clone()], &[1, 2], &[0]);
+        check(&stored(&[6, 12], Some(0)), vec![heads], &[0], &[1, 2]);
+        check(&stored(&[4, 3, 5], Some(0)), vec![], &[0], &[2, 1]);
+        check(&stored(&[4, 3], None), vec![], &[1], &[0]);
+    }
+
+    #[test]
+    fn scales_along_the_sum_are_refused() {
+        let view = WeightView { index: 0, steps: vec![] };
+        assert_eq!(view.rows(&stored(&[6, 10], Some(0)), &[1], &[0]), None);
+    }
 }

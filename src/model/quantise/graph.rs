@@ -321,6 +321,23 @@ fn raw_tensor(name: &str, data_type: i32, dims: Vec<i64>, raw_data: Vec<u8>) -> 
     TensorProto { name: name.to_owned(), data_type, dims, raw_data, ..TensorProto::default() }
 }
 
+/// The tensor that the first convolution passes on. Its channels often hardly vary, and the next
+/// layer magnifies what they do: bytes are too coarse for it.
+pub(super) fn first_activation(graph: &GraphProto) -> Option<String> {
+    let inputs: HashSet<&str> = graph.input.iter().map(|i| i.name.as_str()).collect();
+    let reads_input = |n: &&NodeProto| {
+        n.op_type == "Conv" && n.input.first().is_some_and(|i| inputs.contains(i.as_str()))
+    };
+    let output = graph.node.iter().find(reads_input)?.output.first()?;
+    let mut readers = graph.node.iter().filter(|node| node.input.contains(output));
+    match (readers.next(), readers.next()) {
+        (Some(next), None) if ["Relu", "Clip"].contains(&next.op_type.as_str()) => {
+            next.output.first().cloned()
+        }
+        _ => Some(output.clone()),
+    }
+}
+
 /// Tensors whose range lets convolutions pass bytes on: the results of convolutions, sums and
 /// rectifiers of a network whose activations are all clamped from below. Empty for other networks,
 /// whose activations are better quantised as they come.

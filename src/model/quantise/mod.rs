@@ -301,12 +301,18 @@ fn read_weight(graph: &GraphProto, candidate: &Candidate) -> Result<Vec<f32>, Qu
 /// Stores the ranges of activations in the model's metadata.
 fn store_ranges(proto: &mut ModelProto, calibration: &Calibration) {
     let Some(observer) = &calibration.observer else { return };
-    let ranges: BTreeMap<&str, (f32, f32)> = observer
+    let mut ranges: BTreeMap<&str, (f32, f32)> = observer
         .ranges
         .iter()
         .filter_map(|(name, histogram)| Some((name.as_str(), histogram.best_range()?)))
         .filter(|(_, (low, high))| low < high)
         .collect();
+    // An empty range keeps a tensor in floats.
+    let first =
+        proto.graph.as_ref().and_then(graph::first_activation).filter(|_| !ranges.is_empty());
+    if let Some(first) = &first {
+        ranges.insert(first, (0.0, 0.0));
+    }
     if !ranges.is_empty() {
         let value = serde_json::to_string(&ranges).unwrap_or_default();
         proto.metadata_props.retain(|entry| entry.key != RANGES_KEY);

@@ -4,14 +4,11 @@ use std::collections::HashMap;
 
 use tract_onnx::prelude::*;
 
-use crate::kernel::{
-    Activation, Convolution, Depthwise, DepthwiseFloat, KernelError, Linear, Quantisation,
-    StaticOutput, Window,
-};
+use crate::kernel::{Activation, KernelError, Quantisation, Window};
 
 use super::super::Passes;
 use super::draft::{After, ConvolutionDraft, ConvolutionKind, Draft, DraftKind, Region, Size};
-use super::program::{Form, Layer, Operation, Picture, PictureId, Program, Step};
+use super::program::{self, Form, Layer, Operation, Picture, PictureId, Program, Step};
 use super::recognise::size_of;
 
 /// Pictures of fewer pixels stay floats: there is little to gain, and each pixel of theirs may be
@@ -19,9 +16,9 @@ use super::recognise::size_of;
 const FEWEST_PIXELS: usize = 4;
 
 /// A program under construction.
-struct Builder<'p, 'a> {
-    passes: &'p mut Passes<'a>,
-    pictures: Vec<Picture>,
+pub(super) struct Builder<'p, 'a> {
+    pub passes: &'p mut Passes<'a>,
+    pub pictures: Vec<Picture>,
     steps: Vec<Step>,
     /// The picture an outlet was first made as.
     made: HashMap<OutletId, PictureId>,
@@ -53,8 +50,8 @@ pub(super) fn program(
         inputs.push(id);
     }
     for draft in layers {
-        let name = model.node(draft.nodes.last().copied().unwrap_or(draft.end.node)).name.clone();
-        if let Err(error) = builder.layer(model, draft, &name)? {
+        if let Err(error) = builder.layer(model, draft) {
+            let name = &model.node(draft.end.node).name;
             builder.passes.report.notes.push(format!("{name}: {error}; the region stays in f32"));
             return Ok(None);
         }
@@ -65,7 +62,7 @@ pub(super) fn program(
             builder.as_floats(made)
         })
         .collect();
-    let steps = chain(builder.steps, &builder.pictures, &outputs);
+    let steps = program::chain(builder.steps, &builder.pictures, &outputs);
     Ok(Some(Program::new(machine, builder.pictures, steps, inputs, outputs)))
 }
 
@@ -95,10 +92,15 @@ impl Builder<'_, '_> {
 
     /// How the result of a layer is best held.
     fn form_of_output(&self, model: &TypedModel, draft: &Draft) -> Form {
+        let stored = self.range(model, draft.end);
+        if stored.is_some_and(|(low, high)| low == high) {
+            // The quantiser found that bytes would be too coarse.
+            return Form::Floats;
+        }
         let range = match draft.after {
             After::Function(Activation::Relu6) => Some((0.0, 6.0)),
             After::Clamp(low, high) if low.is_finite() && high.is_finite() => Some((low, high)),
-            After::Function(_) | After::Clamp(..) => self.range(model, draft.end),
+            After::Function(_) | After::Clamp(..) => stored,
         };
         let linear = matches!(
             draft.after,
@@ -139,25 +141,14 @@ impl Builder<'_, '_> {
         to
     }
 
-    fn layer(
-        &mut self,
-        model: &TypedModel,
-        draft: &Draft,
-        name: &str,
-    ) -> TractResult<Result<(), KernelError>> {
+    fn layer(&mut self, model: &TypedModel, draft: &Draft) -> Result<(), KernelError> {
         let first = self.made[&draft.inputs[0]];
         let activation = match draft.after {
             After::Function(function) => function,
             After::Clamp(..) => Activation::None,
         };
         let output = match &draft.kind {
-            DraftKind::Convolution(convolution) => {
-                let result = self.convolution(model, draft, convolution, name)?;
-                match result {
-                    Ok(picture) => picture,
-                    Err(error) => return Ok(Err(error)),
-                }
-            }
+            DraftKind::Convolution(convolution) => self.convolution(model, draft, convolution)?,
             DraftKind::GlobalAverage => {
                 let input = match self.pictures[first].form {
                     Form::MeasuredBytes => self.as_floats(first),
@@ -183,7 +174,7 @@ impl Builder<'_, '_> {
             }
         };
         self.made.insert(draft.end, output);
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Chooses a kernel for a convolution by the forms of its input and its result.
@@ -192,8 +183,7 @@ impl Builder<'_, '_> {
         model: &TypedModel,
         draft: &Draft,
         convolution: &ConvolutionDraft,
-        name: &str,
-    ) -> TractResult<Result<PictureId, KernelError>> {
+    ) -> Result<PictureId, KernelError> {
         let mut input = self.made[&draft.inputs[0]];
         let residual = draft.has_residual.then(|| self.made[&draft.inputs[1]]);
         let wanted = self.form_of_output(model, draft);
@@ -216,8 +206,8 @@ impl Builder<'_, '_> {
             After::Function(function) => function,
             After::Clamp(..) => Activation::None,
         };
-        let Some(weights) = self.weights(convolution)? else {
-            return Ok(Err(KernelError::Window { reason: "scales vary within a channel" }));
+        let Some(weights) = self.weights(convolution) else {
+            return Err(KernelError::Window { reason: "scales vary within a channel" });
         };
         if let Form::Bytes(quantisation) = wanted
             && from_bytes
@@ -231,15 +221,14 @@ impl Builder<'_, '_> {
                 convolution,
                 &weights,
             );
-            return Ok(operation.map(|operation| {
-                let name = name.to_owned();
-                let layer = Layer { name, operation, input, residual, output };
+            return operation.map(|operation| {
+                let layer = Layer { operation, input, residual, output };
                 self.steps.push(Step::Chain(vec![layer]));
                 output
-            }));
+            });
         }
         if matches!(draft.after, After::Clamp(..)) {
-            return Ok(Err(KernelError::Window { reason: "its result is clamped" }));
+            return Err(KernelError::Window { reason: "its result is clamped" });
         }
         // Floats come out. What has a residual is activated after it was added.
         let fused = if residual.is_some() { Activation::None } else { activation };
@@ -253,22 +242,13 @@ impl Builder<'_, '_> {
             input = self.as_bytes(input);
             self.operation_to_floats(convolution, &weights, fused)
         };
-        let operation = match operation {
-            Ok(operation) => operation,
-            Err(error) => return Ok(Err(error)),
-        };
+        let operation = operation?;
         let joins = matches!(operation, Operation::Pointwise { .. });
         let output = self.picture(draft.size, Form::Floats);
         let floats = residual.map(|residual| self.as_floats(residual));
         let own = if joins { floats } else { None };
-        self.steps.push(Step::Chain(vec![Layer {
-            name: name.to_owned(),
-            operation,
-            input,
-            residual: own,
-            output,
-        }]));
-        Ok(Ok(self.finish_floats(draft, output, floats.filter(|_| !joins), activation, wanted)))
+        self.steps.push(Step::Chain(vec![Layer { operation, input, residual: own, output }]));
+        Ok(self.finish_floats(draft, output, floats.filter(|_| !joins), activation, wanted))
     }
 
     /// Adds the residual to a picture of floats, applies the activation function that waited for
@@ -296,182 +276,4 @@ impl Builder<'_, '_> {
             Form::Bytes(_) => self.convert(output, wanted, "static"),
         }
     }
-
-    /// The weights of a convolution in the order of the kernels: for full convolutions output
-    /// channel, row, column, input channel; for depthwise ones row, column, channel. With scales.
-    fn weights(&self, convolution: &ConvolutionDraft) -> TractResult<Option<(Vec<i8>, Vec<f32>)>> {
-        let stored = &self.passes.weights[convolution.weight];
-        let [outputs, inputs, height, width] = stored.shape[..] else { return Ok(None) };
-        let scales: Vec<f32> = match stored.axis {
-            None => convolution.factors.iter().map(|f| f * stored.scales[0]).collect(),
-            Some(0) => convolution.factors.iter().zip(&stored.scales).map(|(f, s)| f * s).collect(),
-            Some(_) => return Ok(None),
-        };
-        let values = stored.values();
-        let taps = height * width;
-        let ordered = match convolution.kind {
-            ConvolutionKind::Full if taps == 1 => values,
-            ConvolutionKind::Full => {
-                let mut ordered = Vec::with_capacity(values.len());
-                for output in values.chunks_exact(inputs * taps) {
-                    for tap in 0..taps {
-                        ordered.extend((0..inputs).map(|input| output[input * taps + tap]));
-                    }
-                }
-                ordered
-            }
-            ConvolutionKind::Depthwise { .. } => (0..taps)
-                .flat_map(|tap| (0..outputs).map(move |channel| channel * taps + tap))
-                .map(|at| values[at])
-                .collect(),
-        };
-        Ok(Some((ordered, scales)))
-    }
-
-    fn convolution_kernel(
-        &self,
-        convolution: &ConvolutionDraft,
-        (weights, scales): &(Vec<i8>, Vec<f32>),
-    ) -> Result<Convolution, KernelError> {
-        let window = convolution.window;
-        let outputs = scales.len();
-        let channels = weights.len() / outputs / window.kernel[0] / window.kernel[1];
-        let bias = Some(&convolution.bias[..]);
-        Convolution::new(self.passes.machine, weights, outputs, channels, window, scales, bias)
-    }
-
-    fn depthwise_kernel(
-        &self,
-        convolution: &ConvolutionDraft,
-        (weights, scales): &(Vec<i8>, Vec<f32>),
-    ) -> Result<Depthwise, KernelError> {
-        let bias = Some(&convolution.bias[..]);
-        Depthwise::new(self.passes.machine, weights, scales.len(), convolution.window, scales, bias)
-    }
-
-    fn static_operation(
-        &self,
-        (input, residual, quantisation): (PictureId, Option<PictureId>, Quantisation),
-        after: After,
-        convolution: &ConvolutionDraft,
-        weights: &(Vec<i8>, Vec<f32>),
-    ) -> Result<Operation, KernelError> {
-        let known = |picture: PictureId| match self.pictures[picture].form {
-            Form::Bytes(quantisation) => Ok(quantisation),
-            _ => Err(KernelError::Window { reason: "its input is not quantised" }),
-        };
-        let range = match after {
-            After::Function(Activation::Relu) => (0.0, f32::INFINITY),
-            After::Function(Activation::Relu6) => (0.0, 6.0),
-            After::Function(_) => (f32::NEG_INFINITY, f32::INFINITY),
-            After::Clamp(low, high) => (low, high),
-        };
-        let residual = residual.map(known).transpose()?;
-        let output = StaticOutput { quantisation, range, residual };
-        let input = known(input)?;
-        Ok(match convolution.kind {
-            ConvolutionKind::Full => {
-                let kernel = self.convolution_kernel(convolution, weights)?;
-                let plan = kernel.requantisation(input, output)?;
-                Operation::Convolution { kernel, plan }
-            }
-            ConvolutionKind::Depthwise { .. } => {
-                let kernel = self.depthwise_kernel(convolution, weights)?;
-                let plan = kernel.requantisation(input, output)?;
-                Operation::Depthwise { kernel, plan }
-            }
-        })
-    }
-
-    fn operation_to_floats(
-        &self,
-        convolution: &ConvolutionDraft,
-        weights: &(Vec<i8>, Vec<f32>),
-        activation: Activation,
-    ) -> Result<Operation, KernelError> {
-        Ok(match convolution.kind {
-            ConvolutionKind::Full => {
-                let kernel = self.convolution_kernel(convolution, weights)?;
-                Operation::ConvolutionToFloats { kernel, activation }
-            }
-            ConvolutionKind::Depthwise { .. } => {
-                let kernel = self.depthwise_kernel(convolution, weights)?;
-                Operation::DepthwiseToFloats { kernel, activation }
-            }
-        })
-    }
-
-    fn linear(
-        &self,
-        convolution: &ConvolutionDraft,
-        (weights, scales): &(Vec<i8>, Vec<f32>),
-        activation: Activation,
-    ) -> Result<Operation, KernelError> {
-        let (outputs, bias) = (scales.len(), Some(&convolution.bias[..]));
-        let inputs = weights.len() / outputs;
-        let kernel = Linear::new(self.passes.machine, weights, outputs, inputs, scales, bias)?;
-        Ok(Operation::Pointwise { kernel, activation })
-    }
-
-    fn depthwise_floats(
-        &self,
-        convolution: &ConvolutionDraft,
-        (weights, scales): &(Vec<i8>, Vec<f32>),
-        activation: Activation,
-    ) -> Result<Operation, KernelError> {
-        let channels = scales.len();
-        let floats: Vec<f32> =
-            weights.iter().enumerate().map(|(i, w)| f32::from(*w) * scales[i % channels]).collect();
-        let kernel = DepthwiseFloat::new(
-            self.passes.machine,
-            &floats,
-            channels,
-            convolution.window,
-            Some(&convolution.bias),
-        )?;
-        Ok(Operation::DepthwiseFloats { kernel, activation })
-    }
-}
-
-/// Joins layers into chains where a picture is read by the next layer only.
-fn chain(steps: Vec<Step>, pictures: &[Picture], outputs: &[PictureId]) -> Vec<Step> {
-    let mut readers = vec![0; pictures.len()];
-    for picture in steps.iter().flat_map(Step::reads).chain(outputs.iter().copied()) {
-        readers[picture] += 1;
-    }
-    let mut joined: Vec<Step> = Vec::new();
-    for step in steps {
-        let Step::Chain(mut layers) = step else {
-            joined.push(step);
-            continue;
-        };
-        let input = layers[0].input;
-        let before = joined.iter().position(|step| match step {
-            Step::Chain(chain) => {
-                chain.last().is_some_and(|last| last.output == input)
-                    && readers[input] == 1
-                    && !is_full(chain, &layers[0], pictures)
-            }
-            _ => false,
-        });
-        match before.map(|at| joined.remove(at)) {
-            // The chain moves behind steps that came after it: none of them reads what it makes.
-            Some(Step::Chain(mut chain)) => {
-                chain.append(&mut layers);
-                joined.push(Step::Chain(chain));
-            }
-            _ => joined.push(Step::Chain(layers)),
-        }
-    }
-    joined
-}
-
-/// Whether a chain should end rather than take another layer: once it has a kernel wider than a pixel
-/// that looks at rows of the chain, it ends where the next layer widens the picture. So the
-/// largest pictures lie inside chains and the smallest between them.
-fn is_full(chain: &[Layer], next: &Layer, pictures: &[Picture]) -> bool {
-    let looks_around = |layer: &Layer| layer.operation.window().kernel != [1, 1];
-    let elements = |picture: PictureId| pictures[picture].size.elements();
-    chain[1..].iter().any(looks_around)
-        && (elements(next.output) > elements(next.input) || looks_around(next))
 }

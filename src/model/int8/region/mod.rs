@@ -10,6 +10,9 @@
 mod build;
 mod chain;
 mod draft;
+mod kernels;
+mod layout;
+mod memory;
 mod operator;
 mod program;
 mod recognise;
@@ -17,12 +20,12 @@ mod recognise;
 use std::collections::HashMap;
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::*;
 
 use super::Passes;
 use draft::{Draft, Region};
 
-pub use operator::Pixels;
+pub use layout::Pixels;
+pub(super) use operator::with_pixels;
 
 /// Replaces the convolutional parts of a graph.
 pub(super) fn rewrite(passes: &mut Passes, model: &mut TypedModel) -> TractResult<()> {
@@ -45,7 +48,7 @@ pub(super) fn rewrite(passes: &mut Passes, model: &mut TypedModel) -> TractResul
                 None => patch.tap_model(model, *outlet),
             })
             .collect::<TractResult<TVec<_>>>()?;
-        let op = operator::RegionOp::new(program, output_shapes(model, region)?, &passes.buffers);
+        let op = operator::RegionOp::new(program, output_shapes(model, region)?, passes);
         let name = format!("{}.region", model.node(region.outputs[0].node).name);
         let wires = patch.wire_node(name, op, &inputs)?;
         for (outlet, wire) in region.outputs.iter().zip(wires) {

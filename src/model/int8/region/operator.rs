@@ -5,43 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
+use tract_onnx::tract_core::ops::source::TypedSource;
 
-use crate::kernel::{
-    AlignedBytes, Machine, Quantisation, activate, add_assign, global_average,
-    global_average_static, quantise_slice, range_with_zero,
-};
+use crate::kernel::{activate, add_assign, global_average, global_average_static, quantise_slice};
 
+use super::super::Passes;
 use super::super::parallel::{self, Buffers};
 use super::super::weight::floats;
-use super::chain::{Job, View, ViewMut};
+use super::chain::{Job, View};
 use super::draft::Size;
+use super::layout::{Pixels, convert, import_pixels, interleave, repeat, separate};
+use super::memory::{Data, Workspace};
 use super::program::{Form, Picture, PictureId, Program, Step};
-
-/// How the bytes of pixels become the numbers a graph takes: `(byte / 255 - mean) / std`, by
-/// channel.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pixels {
-    /// Mean of each channel, on a scale from 0 to 1.
-    pub mean: Vec<f32>,
-    /// Standard deviation of each channel, on the same scale.
-    pub std: Vec<f32>,
-}
-
-impl Pixels {
-    /// The number that a byte stands for in a channel.
-    pub fn value(&self, byte: u8, channel: usize) -> f32 {
-        (f32::from(byte) / 255.0 - self.mean[channel]) / self.std[channel]
-    }
-
-    /// The smallest and the largest number that pixels stand for.
-    pub fn range(&self) -> (f32, f32) {
-        (0..self.mean.len())
-            .flat_map(|c| [self.value(0, c), self.value(255, c)])
-            .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| {
-                (low.min(value), high.max(value))
-            })
-    }
-}
 
 /// Runs a region: `f32 [batch, channels, height, width]` in and out, or pixels as
 /// `u8 [batch, height, width, channels]` in.
@@ -49,86 +24,19 @@ impl Pixels {
 pub(crate) struct RegionOp {
     program: Arc<Program>,
     /// What bytes in the first input mean.
-    pub pixels: Option<Arc<Pixels>>,
+    pixels: Option<Arc<Pixels>>,
     shapes: Vec<TVec<TDim>>,
     buffers: Buffers,
     workspaces: Arc<Mutex<Vec<Workspace>>>,
 }
 
-/// Memory of pictures, used again from run to run.
-#[derive(Debug, Default)]
-struct Workspace {
-    bytes: Vec<AlignedBytes>,
-    floats: Vec<Vec<f32>>,
-}
-
-/// A picture while the program runs.
-#[derive(Debug)]
-enum Data {
-    Bytes(AlignedBytes, Quantisation),
-    Floats(Vec<f32>),
-}
-
-impl Workspace {
-    /// Memory for a picture. Bytes measured later have a quantisation of 1 until then.
-    fn take(&mut self, picture: &Picture) -> Data {
-        let length = picture.size.elements();
-        let quantisation = match picture.form {
-            Form::Bytes(quantisation) => quantisation,
-            _ => Quantisation { scale: 1.0, zero_point: 0 },
-        };
-        if picture.form == Form::Floats {
-            let mut floats = best(&mut self.floats, length, Vec::capacity).unwrap_or_default();
-            floats.resize(length, 0.0);
-            return Data::Floats(floats);
-        }
-        let held = |bytes: &AlignedBytes| bytes.as_slice().len();
-        let mut bytes = best(&mut self.bytes, length, held).unwrap_or_default();
-        bytes.reserve(length.max(held(&bytes)));
-        Data::Bytes(bytes, quantisation)
-    }
-
-    fn give_back(&mut self, data: Data) {
-        match data {
-            Data::Bytes(bytes, _) => self.bytes.push(bytes),
-            Data::Floats(floats) => self.floats.push(floats),
-        }
-    }
-}
-
-/// Takes the smallest buffer of at least `length`, or else the largest.
-fn best<T>(free: &mut Vec<T>, length: usize, size: impl Fn(&T) -> usize) -> Option<T> {
-    let fits =
-        (0..free.len()).filter(|i| size(&free[*i]) >= length).min_by_key(|i| size(&free[*i]));
-    let found = fits.or_else(|| (0..free.len()).max_by_key(|i| size(&free[*i])));
-    found.map(|at| free.swap_remove(at))
-}
-
-impl Data {
-    fn view(&self, length: usize) -> View<'_> {
-        match self {
-            Data::Bytes(bytes, quantisation) => {
-                View::Bytes(&bytes.as_slice()[..length], *quantisation)
-            }
-            Data::Floats(floats) => View::Floats(&floats[..length]),
-        }
-    }
-
-    fn writable(&mut self, length: usize) -> ViewMut<'_> {
-        match self {
-            Data::Bytes(bytes, _) => ViewMut::Bytes(&mut bytes.as_mut_slice()[..length]),
-            Data::Floats(floats) => ViewMut::Floats(&mut floats[..length]),
-        }
-    }
-}
-
 impl RegionOp {
-    pub fn new(program: Program, shapes: Vec<TVec<TDim>>, buffers: &Buffers) -> Self {
+    pub fn new(program: Program, shapes: Vec<TVec<TDim>>, passes: &Passes) -> Self {
         Self {
             program: Arc::new(program),
-            pixels: None,
+            pixels: passes.pixels.clone(),
             shapes,
-            buffers: buffers.clone(),
+            buffers: passes.buffers.clone(),
             workspaces: Arc::default(),
         }
     }
@@ -309,102 +217,6 @@ impl RegionOp {
     }
 }
 
-/// Pixels, channels last, to the form wanted.
-fn import_pixels(bytes: &[u8], pixels: &Pixels, channels: usize, data: &mut Data, length: usize) {
-    match data {
-        Data::Floats(out) => {
-            for (out, bytes) in
-                out[..length].chunks_exact_mut(channels).zip(bytes.chunks_exact(channels))
-            {
-                for (channel, (out, byte)) in out.iter_mut().zip(bytes).enumerate() {
-                    *out = pixels.value(*byte, channel);
-                }
-            }
-        }
-        Data::Bytes(out, quantisation) => {
-            let out = &mut out.as_mut_slice()[..length];
-            let tables: Vec<[u8; 256]> = (0..channels)
-                .map(|c| std::array::from_fn(|b| quantisation.quantise(pixels.value(b as u8, c))))
-                .collect();
-            let identity = |table: &[u8; 256]| (0..=255u8).all(|b| table[usize::from(b)] == b);
-            if tables.iter().all(identity) {
-                out.copy_from_slice(bytes);
-                return;
-            }
-            for (out, bytes) in out.chunks_exact_mut(channels).zip(bytes.chunks_exact(channels)) {
-                for (table, (out, byte)) in tables.iter().zip(out.iter_mut().zip(bytes)) {
-                    *out = table[usize::from(*byte)];
-                }
-            }
-        }
-    }
-}
-
-/// Plane after plane to channels last.
-fn interleave<T: Copy>(planes: &[T], size: Size, out: &mut [T]) {
-    let pixels = size.pixels();
-    if pixels == 1 {
-        return out.copy_from_slice(planes);
-    }
-    // In blocks of pixels, so that the lines written stay in the cache.
-    const BLOCK: usize = 64;
-    for start in (0..pixels).step_by(BLOCK) {
-        let end = (start + BLOCK).min(pixels);
-        for (channel, plane) in planes.chunks_exact(pixels).enumerate() {
-            for (i, value) in plane[start..end].iter().enumerate() {
-                out[(start + i) * size.channels + channel] = *value;
-            }
-        }
-    }
-}
-
-/// Channels last to plane after plane.
-fn separate(values: &[f32], size: Size, out: &mut [f32]) {
-    let pixels = size.pixels();
-    if pixels == 1 {
-        return out.copy_from_slice(values);
-    }
-    const BLOCK: usize = 64;
-    for start in (0..pixels).step_by(BLOCK) {
-        let end = (start + BLOCK).min(pixels);
-        for (channel, plane) in out.chunks_exact_mut(pixels).enumerate() {
-            for (i, value) in plane[start..end].iter_mut().enumerate() {
-                *value = values[(start + i) * size.channels + channel];
-            }
-        }
-    }
-}
-
-fn repeat<T: Copy>(from: &[T], multiplier: usize, to: &mut [T]) {
-    for (to, value) in to.chunks_exact_mut(multiplier).zip(from) {
-        to.fill(*value);
-    }
-}
-
-fn convert(machine: Machine, from: View, form: Form, to: &mut Data) {
-    match (from, to) {
-        (View::Floats(values), Data::Bytes(out, quantisation)) => {
-            if form == Form::MeasuredBytes {
-                let (low, high) = range_with_zero(machine, values);
-                if let Ok(measured) = Quantisation::covering(low, high) {
-                    *quantisation = measured;
-                }
-            }
-            quantise_slice(machine, values, *quantisation, &mut out.as_mut_slice()[..values.len()]);
-        }
-        (View::Bytes(bytes, quantisation), Data::Floats(out)) => {
-            let table: [f32; 256] = std::array::from_fn(|b| quantisation.dequantise(b as u8));
-            out.iter_mut().zip(bytes).for_each(|(out, byte)| *out = table[usize::from(*byte)]);
-        }
-        (View::Floats(values), Data::Floats(out)) => out[..values.len()].copy_from_slice(values),
-        (View::Bytes(bytes, from), Data::Bytes(out, to)) => {
-            let table: [u8; 256] = std::array::from_fn(|b| to.quantise(from.dequantise(b as u8)));
-            let out = out.as_mut_slice();
-            out.iter_mut().zip(bytes).for_each(|(out, byte)| *out = table[usize::from(*byte)]);
-        }
-    }
-}
-
 impl PartialEq for RegionOp {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.program, &other.program) && self.shapes == other.shapes
@@ -506,43 +318,23 @@ impl TypedOp for RegionOp {
     as_op!();
 }
 
-/// Whether a graph's input may hold pixels as bytes: only regions read it.
-pub(crate) fn reads_pixels(model: &TypedModel, outlet: OutletId) -> bool {
-    !model.outlet_successors(outlet).is_empty()
-        && model
-            .outlet_successors(outlet)
-            .iter()
-            .all(|inlet| inlet.slot == 0 && model.node(inlet.node).op_is::<RegionOp>())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn interleaving_and_separating_are_inverse() {
-        for (height, width, channels) in [(1, 1, 5), (3, 50, 4), (9, 9, 7)] {
-            let size = Size { height, width, channels };
-            let planes: Vec<f32> = (0..size.elements()).map(|i| i as f32).collect();
-            let mut last = vec![0.0; planes.len()];
-            interleave(&planes, size, &mut last);
-            assert_eq!(
-                last[channels.min(last.len() - 1)],
-                if height * width > 1 { 1.0 } else { 4.0 }
-            );
-            let mut back = vec![0.0; planes.len()];
-            separate(&last, size, &mut back);
-            assert_eq!(planes, back);
-        }
+/// The graph with pixels as bytes for its first input; `None` unless that is a picture which only
+/// regions read.
+pub(in super::super) fn with_pixels(model: &TypedModel) -> TractResult<Option<TypedModel>> {
+    let Some(&input) = model.inputs.first() else { return Ok(None) };
+    let readers = model.outlet_successors(input);
+    let reads_picture = |inlet: &InletId| {
+        // What a region reads first is what its `pixels` speak of.
+        inlet.slot == 0 && model.node(inlet.node).op_is::<RegionOp>()
+    };
+    let shape = &model.outlet_fact(input)?.shape;
+    if readers.is_empty() || !readers.iter().all(reads_picture) || shape.rank() != 4 {
+        return Ok(None);
     }
-
-    #[test]
-    fn pixels_of_the_default_model_are_their_own_quantisation() {
-        let pixels = Pixels { mean: vec![127.0 / 255.0; 3], std: vec![128.0 / 255.0; 3] };
-        let (low, high) = pixels.range();
-        let quantisation = Quantisation::covering(low, high).unwrap();
-        for byte in 0..=255 {
-            assert_eq!(quantisation.quantise(pixels.value(byte, 1)), byte);
-        }
-    }
+    let shape = [0, 2, 3, 1].map(|axis| shape[axis].clone());
+    let fact = u8::fact(shape.into_iter().collect::<ShapeFact>());
+    let mut model = model.clone();
+    model.nodes[input.node].op = Box::new(TypedSource::new(fact.clone()));
+    model.set_outlet_fact(input, fact)?;
+    Ok(Some(model))
 }

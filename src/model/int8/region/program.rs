@@ -31,7 +31,6 @@ pub(super) type PictureId = usize;
 /// A layer that can compute any rows of its result from some rows of its input.
 #[derive(Debug)]
 pub(super) struct Layer {
-    pub name: String,
     pub operation: Operation,
     pub input: PictureId,
     pub residual: Option<PictureId>,
@@ -145,4 +144,47 @@ impl Program {
         outputs.iter().for_each(|picture| last_use[*picture] = steps.len());
         Self { machine, pictures, steps, inputs, outputs, last_use }
     }
+}
+
+/// Joins layers into chains where a picture is read by the next layer only.
+pub(super) fn chain(steps: Vec<Step>, pictures: &[Picture], outputs: &[PictureId]) -> Vec<Step> {
+    let mut readers = vec![0; pictures.len()];
+    for picture in steps.iter().flat_map(Step::reads).chain(outputs.iter().copied()) {
+        readers[picture] += 1;
+    }
+    let mut joined: Vec<Step> = Vec::new();
+    for step in steps {
+        let Step::Chain(mut layers) = step else {
+            joined.push(step);
+            continue;
+        };
+        let input = layers[0].input;
+        let before = joined.iter().position(|step| match step {
+            Step::Chain(chain) => {
+                chain.last().is_some_and(|last| last.output == input)
+                    && readers[input] == 1
+                    && !is_full(chain, &layers[0], pictures)
+            }
+            _ => false,
+        });
+        match before.map(|at| joined.remove(at)) {
+            // The chain moves behind steps that came after it: none of them reads what it makes.
+            Some(Step::Chain(mut chain)) => {
+                chain.append(&mut layers);
+                joined.push(Step::Chain(chain));
+            }
+            _ => joined.push(Step::Chain(layers)),
+        }
+    }
+    joined
+}
+
+/// Whether a chain should end rather than take another layer: once it has a kernel wider than a pixel
+/// that looks at rows of the chain, it ends where the next layer widens the picture. So the
+/// largest pictures lie inside chains and the smallest between them.
+fn is_full(chain: &[Layer], next: &Layer, pictures: &[Picture]) -> bool {
+    let looks_around = |layer: &Layer| layer.operation.window().kernel != [1, 1];
+    let elements = |picture: PictureId| pictures[picture].size.elements();
+    chain[1..].iter().any(looks_around)
+        && (elements(next.output) > elements(next.input) || looks_around(next))
 }
