@@ -12,11 +12,11 @@ use crate::index::{IndexError, Reader};
 use crate::kernel::{Machine, hamming_rows};
 
 /// Most rows that go from the first pass to the second.
-const CANDIDATES: usize = 4096;
+const CANDIDATES: usize = 8192;
 /// Rows for the second pass: at least this many for each result …
-const FOR_EACH_RESULT: usize = 32;
+const FOR_EACH_RESULT: usize = 64;
 /// … and at least one of this many.
-const ONE_OF: usize = 256;
+const ONE_OF: usize = 128;
 const TILE: u32 = 64;
 const BLOCKS_AT_ONCE: u32 = 32;
 
@@ -38,7 +38,7 @@ impl Nearest {
     fn show(&mut self, distance: u32, row: u32) {
         let item = u64::from(distance) << 32 | u64::from(row);
         if item < self.threshold {
-            if self.buffer.is_full() {
+            if self.buffer.len() >= 2 * self.limit {
                 self.cut();
             }
             // Cannot fail: the cut left room.

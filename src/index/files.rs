@@ -78,6 +78,17 @@ impl Files {
         Ok(())
     }
 
+    /// Makes rows and keys durable, both at once: waiting for the disk is most of it.
+    pub fn sync_rows(&mut self) -> Result<(), IndexError> {
+        let Self { rows, keys, .. } = self;
+        let (rows, keys) = std::thread::scope(|scope| {
+            let keys = scope.spawn(|| keys.sync());
+            (rows.sync(), keys.join())
+        });
+        rows?;
+        keys.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
     /// Writes the header of a state whose data is durable, and makes it durable.
     pub fn write_head(&mut self, head: &Head) -> Result<(), IndexError> {
         self.head.write(pair_offset(head.sequence), &head.pair())?;

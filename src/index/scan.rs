@@ -179,13 +179,14 @@ impl Reader {
         let next = AtomicU32::new(start);
         let work = || {
             let mut tops: Vec<Top> = (0..queries.len()).map(|_| Top::new(limit)).collect();
+            let mut products = vec![0; queries.len() * TILE];
             loop {
                 let taken = next.fetch_add(BLOCKS_AT_ONCE, Ordering::Relaxed);
                 if taken >= blocks {
                     return tops;
                 }
                 for block in taken..blocks.min(taken + BLOCKS_AT_ONCE) {
-                    self.scan_block(queries, block, filter, &mut tops);
+                    self.scan_block(queries, block, filter, &mut products, &mut tops);
                 }
             }
         };
@@ -200,6 +201,7 @@ impl Reader {
         queries: &Queries,
         block: u32,
         filter: &CompiledFilter<'_>,
+        products: &mut [i32],
         tops: &mut [Top],
     ) {
         let first = block * BLOCK as u32;
@@ -211,19 +213,26 @@ impl Reader {
                 let skip = mask.trailing_zeros();
                 let length = (mask >> skip).trailing_ones();
                 mask &= u64::MAX.checked_shl(skip + length).unwrap_or(0);
-                self.scan_run(queries, first + tile * TILE as u32 + skip, length as usize, tops);
+                let run = first + tile * TILE as u32 + skip;
+                self.scan_run(queries, run, length as usize, products, tops);
             }
         }
     }
 
     /// Compares up to 64 neighbouring rows with every query.
-    fn scan_run(&self, queries: &Queries, first: u32, length: usize, tops: &mut [Top]) {
+    fn scan_run(
+        &self,
+        queries: &Queries,
+        first: u32,
+        length: usize,
+        products: &mut [i32],
+        tops: &mut [Top],
+    ) {
         let layout = self.layout();
         let (stride, start) = (layout.stride(), layout.offset(Column::Vector, first) as usize);
         let rows = &self.rows.signed()[start..start + length * stride];
         let start = layout.offset(Column::Scale, first) as usize;
         let (scales, _) = self.rows.bytes()[start..start + length * 4].as_chunks::<4>();
-        let mut products = [0; QUERIES * TILE];
         let products = &mut products[..queries.len() * length];
         queries.dots(rows, products);
         Top::show_run(tops, first, products, scales);

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use crate::embedding::Modality;
 use crate::index::filter::Filter;
@@ -38,41 +39,67 @@ impl Writer {
         modality: Modality,
         mut progress: impl FnMut(u64),
     ) -> Result<Imported, IndexError> {
-        let mut array = NpyReader::open(vectors)?;
+        let array = NpyReader::open(vectors)?;
         if array.columns() != self.dimension() {
             let what = format!("a row of {}", vectors.display());
             let (expected, found) = (self.dimension(), array.columns());
             return Err(IndexError::Dimension { what, expected, found });
         }
-        let mut keys = KeyReader::open(keys, array.rows())?;
+        let keys = KeyReader::open(keys, array.rows())?;
         let mut imported = Imported { rows: 0, replaced: 0 };
-        let mut values = Vec::new();
-        loop {
-            values.clear();
-            let count = array.read_rows(BATCH, &mut values)?;
-            if count == 0 {
-                return Ok(imported);
+        // The next batch is read while this one is written.
+        let (sender, receiver) = sync_channel(1);
+        std::thread::scope(|scope| {
+            scope.spawn(move || read_batches(array, keys, &sender));
+            for batch in receiver {
+                let Batch { described, values } = batch?;
+                let rows: Vec<NewRow<'_>> = described
+                    .iter()
+                    .zip(values.chunks_exact(self.dimension()))
+                    .map(|(described, vector)| NewRow {
+                        key: &described.key,
+                        vector,
+                        space: self.space(),
+                        modality: described.modality.unwrap_or(modality),
+                        tags: &described.tags,
+                        time: described.time,
+                        source: None,
+                    })
+                    .collect();
+                let replaced =
+                    self.append(&rows).map_err(|e| in_file(e, vectors, imported.rows))?;
+                self.commit()?;
+                imported.replaced += u64::from(replaced);
+                imported.rows += rows.len() as u64;
+                progress(imported.rows);
             }
-            let described: Vec<Described> =
-                (0..count).map(|_| keys.next()).collect::<Result<_, _>>()?;
-            let rows: Vec<NewRow<'_>> = described
-                .iter()
-                .zip(values.chunks_exact(self.dimension()))
-                .map(|(described, vector)| NewRow {
-                    key: &described.key,
-                    vector,
-                    space: self.space(),
-                    modality: described.modality.unwrap_or(modality),
-                    tags: &described.tags,
-                    time: described.time,
-                    source: None,
-                })
-                .collect();
-            let replaced = self.append(&rows).map_err(|e| in_file(e, vectors, imported.rows))?;
-            imported.replaced += u64::from(replaced);
-            self.commit()?;
-            imported.rows += count as u64;
-            progress(imported.rows);
+            Ok(imported)
+        })
+    }
+}
+
+/// What is read ahead.
+struct Batch {
+    described: Vec<Described>,
+    values: Vec<f32>,
+}
+
+/// Reads batches until the end, an error, or until nobody wants more.
+fn read_batches(
+    mut array: NpyReader,
+    mut keys: KeyReader,
+    sender: &SyncSender<Result<Batch, IndexError>>,
+) {
+    loop {
+        let mut values = Vec::new();
+        let batch = array.read_rows(BATCH, &mut values).and_then(|count| {
+            let described = (0..count).map(|_| keys.next()).collect::<Result<_, _>>()?;
+            Ok(Batch { described, values })
+        });
+        let last = batch.as_ref().map_or(true, |batch| batch.described.is_empty());
+        let ended = batch.is_ok() && last;
+        if ended || sender.send(batch).is_err() || last {
+            return;
         }
     }
 }

@@ -349,8 +349,7 @@ impl Writer {
             self.files.log.sync()?;
         }
         if rows {
-            self.files.rows.sync()?;
-            self.files.keys.sync()?;
+            self.files.sync_rows()?;
         }
         self.next.log_bytes = self.committed.log_bytes + log.len() as u64;
         self.commit_head(self.next)
