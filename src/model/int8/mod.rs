@@ -21,8 +21,6 @@ mod linear_op;
 pub(crate) mod onnx;
 mod parallel;
 mod region;
-#[cfg(test)]
-mod tests;
 mod view;
 mod weight;
 mod wire;

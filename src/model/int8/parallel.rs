@@ -143,7 +143,13 @@ mod tests {
     fn buffers_are_used_again_only_when_free() {
         let buffers = Buffers::default();
         let address = |value: &TValue| value.as_arc_tensor().map(Arc::as_ptr);
-        let fill = |v: f32| buffers.fill(&[3], |out| Ok(out.fill(v))).unwrap();
+        let fill = |v: f32| {
+            let write = |out: &mut [f32]| {
+                out.fill(v);
+                Ok(())
+            };
+            buffers.fill(&[3], write).unwrap()
+        };
         let first = fill(1.0);
         let second = fill(2.0);
         assert_ne!(address(&first), address(&second));

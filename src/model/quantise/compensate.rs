@@ -260,14 +260,14 @@ mod tests {
         let error = |q: &QuantisedWeight, shifts: &[f32]| -> (f64, f64) {
             let (mut square, mut mean) = (0.0, 0.0);
             for x in x.chunks_exact(inputs) {
-                for row in 0..rows {
+                for (row, shift) in shifts.iter().enumerate() {
                     let e: f32 = (0..inputs)
                         .map(|i| {
                             let at = row * inputs + i;
                             (weights[at] - f32::from(q.values[at]) * q.scales[row]) * x[i]
                         })
                         .sum::<f32>()
-                        - shifts[row];
+                        - shift;
                     square += f64::from(e * e);
                     mean += f64::from(e);
                 }

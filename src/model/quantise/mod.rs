@@ -13,6 +13,8 @@ mod graph;
 mod observe;
 mod ranges;
 mod rounding;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

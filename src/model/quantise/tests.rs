@@ -7,8 +7,12 @@ use tract_onnx::pb::{
 };
 use tract_onnx::prelude::*;
 
-use super::*;
-use crate::model::quantise::{QuantiseError, QuantiseOptions, Stored, quantise};
+use super::{QuantiseError, QuantiseOptions, Stored, quantise};
+use crate::kernel::Machine;
+use crate::model::int8::{
+    CompileOptions, Dimension, Element, InputSpec, Int8Error, Pixels, Report, compile, float_plan,
+    onnx,
+};
 
 /// Uniform numbers from -1 to 1.
 fn noise(seed: u32, count: usize) -> Vec<f32> {
@@ -29,7 +33,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 }
 
 fn values(tensor: &Tensor) -> Vec<f32> {
-    weight::floats(tensor).unwrap().to_vec()
+    super::numbers(tensor).unwrap()
 }
 
 fn machine() -> Machine {
