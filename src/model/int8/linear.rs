@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::einsum::EinSum;
@@ -36,12 +37,62 @@ pub(super) struct Layer {
     pub end: OutletId,
 }
 
-/// Replaces a matrix product with a stored weight, and what can be computed with it.
-pub(super) fn rewrite(
+/// A layer that was recognised, still without its kernel.
+#[derive(Debug)]
+struct Found {
+    /// The node of the matrix product, and which of its inputs is not the weight.
+    input: InletId,
+    view: WeightView,
+    layout: Layout,
+    /// Scales are factors of those of the weight.
+    layer: Layer,
+    activation: Activation,
+    /// Where what is added to the result enters the graph.
+    residual: Option<InletId>,
+}
+
+/// Replaces matrix products with stored weights, and what can be computed with them.
+///
+/// Weights are packed on all threads of the present pool, if there is one.
+pub(super) fn rewrite(passes: &mut Passes, model: &mut TypedModel) -> TractResult<()> {
+    let mut found: Vec<Found> = Vec::new();
+    for id in model.eval_order()? {
+        if let Some(layer) = recognise(passes, model, model.node(id), &found)? {
+            found.push(layer);
+        }
+    }
+    let pack = |found: &Found| kernel(passes, found);
+    let kernels: Vec<_> = match rayon::current_thread_index() {
+        Some(_) => found.par_iter().map(pack).collect(),
+        None => found.iter().map(pack).collect(),
+    };
+    let mut count = 0;
+    for (found, kernel) in found.iter().zip(kernels) {
+        match kernel {
+            Ok(linear) => {
+                replace(passes, model, found, Arc::new(linear))?.apply(model)?;
+                count += 1;
+            }
+            Err(reason) => {
+                let name = &passes.weights[found.view.index].name;
+                passes.report.notes.push(format!("{name}: {reason}"));
+            }
+        }
+    }
+    if count > 0 {
+        model.compact()?;
+        passes.report.replaced.push(("linear", count));
+    }
+    Ok(())
+}
+
+/// Recognises the layer whose matrix product is `node`, if it is one with a stored weight.
+fn recognise(
     passes: &mut Passes,
     model: &TypedModel,
     node: &TypedNode,
-) -> TractResult<Option<TypedModelPatch>> {
+    found: &[Found],
+) -> TractResult<Option<Found>> {
     let Some(op) = node.op_as::<EinSum>().filter(|op| op.q_params.is_none()) else {
         return Ok(None);
     };
@@ -50,19 +101,78 @@ pub(super) fn rewrite(
     }
     for slot in [1, 0] {
         let Some(view) = WeightView::trace(model, node.inputs[slot]) else { continue };
-        let name = &passes.weights[view.index].name;
         let Some(layout) = layout(op, model, node, slot)? else {
+            let name = &passes.weights[view.index].name;
             passes.report.notes.push(format!("{name}: {} is not a plain product", op.axes));
             continue;
         };
-        let stored = &passes.weights[view.index];
-        let Some(rows) = view.rows(stored, &layout.weight_outputs, &layout.weight_inputs) else {
-            passes.report.notes.push(format!("{name}: scales vary along the sum"));
-            continue;
-        };
-        return layer(passes, model, node, node.inputs[1 - slot], (&layout, rows));
+        let weight_shape = &model.outlet_fact(node.inputs[slot])?.shape;
+        let outputs = layout
+            .weight_outputs
+            .iter()
+            .map(|axis| weight_shape[*axis].to_usize())
+            .product::<Result<usize, _>>()?;
+        let mut layer =
+            Layer { scales: vec![1.0; outputs], bias: vec![0.0; outputs], end: node.id.into() };
+        fold_constants(model, &mut layer, &layout.channel_axes);
+        let mut activation = Activation::None;
+        if let Some((function, end)) = fuse::activation(model, layer.end) {
+            (activation, layer.end) = (function, end);
+        }
+        // An addition of two layers belongs to the first.
+        let residual = residual(model, layer.end).filter(|(_, end)| {
+            !layout.channels_first && found.iter().all(|other| other.layer.end != *end)
+        });
+        let residual = residual.and_then(|(other, end)| {
+            layer.end = end;
+            let slot = model.node(end.node).inputs.iter().position(|input| *input == other)?;
+            Some(InletId::new(end.node, slot))
+        });
+        let input = InletId::new(node.id, 1 - slot);
+        return Ok(Some(Found { input, view, layout, layer, activation, residual }));
     }
     Ok(None)
+}
+
+/// Packs the weights of a layer, or says why they cannot be used.
+fn kernel(passes: &Passes, found: &Found) -> Result<Linear, String> {
+    let Found { view, layout, layer, .. } = found;
+    let stored = &passes.weights[view.index];
+    let Rows { weights, scales } = view
+        .rows(stored, &layout.weight_outputs, &layout.weight_inputs)
+        .ok_or("scales vary along the sum")?;
+    let scales: Vec<f32> = scales.iter().zip(&layer.scales).map(|(s, f)| s * f).collect();
+    let (outputs, bias) = (scales.len(), Some(&layer.bias[..]));
+    let inputs = weights.len() / outputs.max(1);
+    Linear::new(passes.machine, &weights, outputs, inputs, &scales, bias).map_err(|e| e.to_string())
+}
+
+/// The patch that puts a layer's operator in.
+fn replace(
+    passes: &Passes,
+    model: &TypedModel,
+    found: &Found,
+    linear: Arc<Linear>,
+) -> TractResult<TypedModelPatch> {
+    let op = LinearOp {
+        linear,
+        activation: found.activation,
+        has_residual: found.residual.is_some(),
+        inputs_first: found.layout.inputs_first,
+        channels_first: found.layout.channels_first,
+        shape: model.outlet_fact(found.layer.end)?.shape.to_tvec(),
+        buffers: passes.buffers.clone(),
+    };
+    let mut patch = TypedModelPatch::default();
+    // Read only now: layers before may have been replaced meanwhile.
+    let taps = std::iter::once(found.input)
+        .chain(found.residual)
+        .map(|inlet| patch.tap_model(model, model.node(inlet.node).inputs[inlet.slot]))
+        .collect::<TractResult<TVec<_>>>()?;
+    let name = format!("{}.int8", model.node(found.input.node).name);
+    let out = patch.wire_node(name, op, &taps)?;
+    patch.shunt_outside(model, found.layer.end, out[0])?;
+    Ok(patch)
 }
 
 fn layout(
@@ -114,52 +224,6 @@ fn layout(
         inputs_first: !inputs_last,
         channels_first: !channels_last,
     }))
-}
-
-/// Collects what follows the product and puts the operator in.
-fn layer(
-    passes: &mut Passes,
-    model: &TypedModel,
-    node: &TypedNode,
-    input: OutletId,
-    (layout, Rows { weights, scales }): (&Layout, Rows),
-) -> TractResult<Option<TypedModelPatch>> {
-    let outputs = scales.len();
-    let inputs = weights.len() / outputs;
-    let mut layer = Layer { scales, bias: vec![0.0; outputs], end: node.id.into() };
-    fold_constants(model, &mut layer, &layout.channel_axes);
-    let (activation, end) =
-        fuse::activation(model, layer.end).unwrap_or((Activation::None, layer.end));
-    let (residual, end) = residual(model, end)
-        .filter(|_| !layout.channels_first)
-        .map_or((None, end), |(residual, end)| (Some(residual), end));
-    let linear =
-        Linear::new(passes.machine, &weights, outputs, inputs, &layer.scales, Some(&layer.bias));
-    let linear = match linear {
-        Ok(linear) => Arc::new(linear),
-        Err(error) => {
-            passes.report.notes.push(format!("{}: {error}", node.name));
-            return Ok(None);
-        }
-    };
-    let op = LinearOp {
-        linear,
-        activation,
-        has_residual: residual.is_some(),
-        inputs_first: layout.inputs_first,
-        channels_first: layout.channels_first,
-        shape: model.outlet_fact(end)?.shape.to_tvec(),
-        buffers: passes.buffers.clone(),
-    };
-    let mut patch = TypedModelPatch::default();
-    let taps = std::iter::once(input)
-        .chain(residual)
-        .map(|outlet| patch.tap_model(model, outlet))
-        .collect::<TractResult<TVec<_>>>()?;
-    let name = format!("{}.int8", node.name);
-    let out = patch.wire_node(name, op, &taps)?;
-    patch.shunt_outside(model, end, out[0])?;
-    Ok(Some(patch))
 }
 
 /// Folds multiplications by and additions of constants per channel into scales and bias.

@@ -260,7 +260,7 @@ fn run_passes(model: &mut TypedModel, passes: &mut Passes) -> TractResult<()> {
     passes.sweep(model, "attention", |passes, model, node| {
         attention::rewrite(model, node, passes.machine, &passes.buffers)
     })?;
-    passes.sweep(model, "linear", linear::rewrite)?;
+    linear::rewrite(passes, model)?;
     passes.sweep(model, "gather", gather::rewrite)?;
     dequantise_the_rest(model, passes)
 }
