@@ -6,6 +6,8 @@
 //! others, *GPTQ*, 2022, after the optimal brain surgeon of B. Hassibi and D. Stork, 1993). What
 //! remains shifts the mean of each output channel, which its bias takes back.
 
+use rayon::prelude::*;
+
 use super::rounding::{QuantisedWeight, round};
 
 /// The mean and the covariance of the inputs of one group of output channels.
@@ -79,27 +81,30 @@ pub(super) fn compensate(
     let rows = quantised.scales.len();
     let inputs = values.len() / rows;
     let per_group = rows / groups.len();
+    let QuantisedWeight { values: integers, scales } = quantised;
     let mut shifts = Vec::with_capacity(rows);
     for (group, moments) in groups.iter().enumerate() {
         let factor = moments
             .covariance()
             .and_then(|covariance| Some((inverse_factor(&covariance, inputs)?, covariance)));
         let mean = moments.mean();
-        for row in group * per_group..(group + 1) * per_group {
-            let range = row * inputs..(row + 1) * inputs;
-            let (weights, scale) = (&values[range.clone()], quantised.scales[row]);
-            let nearest = &mut quantised.values[range];
+        let first = group * per_group;
+        let elements = first * inputs..(first + per_group) * inputs;
+        let rows = integers[elements.clone()].par_chunks_exact_mut(inputs);
+        let originals = values[elements].par_chunks_exact(inputs);
+        let scales = scales[first..first + per_group].par_iter();
+        shifts.par_extend(rows.zip(originals).zip(scales).map(|((nearest, weights), scale)| {
             if let Some((factor, covariance)) = &factor {
-                let better = round_row(weights, scale, factor);
-                if loss(weights, &better, scale, covariance)
-                    < loss(weights, nearest, scale, covariance)
+                let better = round_row(weights, *scale, factor);
+                if loss(weights, &better, *scale, covariance)
+                    < loss(weights, nearest, *scale, covariance)
                 {
                     nearest.copy_from_slice(&better);
                 }
             }
             let errors = weights.iter().zip(nearest).map(|(w, q)| w - f32::from(*q) * scale);
-            shifts.push(errors.zip(&mean).map(|(e, m)| f64::from(e) * m).sum::<f64>() as f32);
-        }
+            errors.zip(&mean).map(|(e, m)| f64::from(e) * m).sum::<f64>() as f32
+        }));
     }
     shifts
 }

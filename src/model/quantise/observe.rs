@@ -172,7 +172,8 @@ fn geometry(node: &NodeProto, candidate: &Candidate) -> Option<(Geometry, Vec<Mo
             let automatic = node.attribute.iter().any(|a| {
                 a.name == "auto_pad" && !a.s.is_empty() && a.s != b"NOTSET" && a.s != b"VALID"
             });
-            let usable = !dilated && !automatic && stride.iter().all(|s| *s > 0) && groups > 0;
+            let divides = groups > 0 && shape[0].is_multiple_of(groups);
+            let usable = !dilated && !automatic && stride.iter().all(|s| *s > 0) && divides;
             let kernel = [shape[2], shape[3]];
             usable.then(|| {
                 let moments = vec![Moments::new(inputs, MOST_COMPENSATED); groups];
