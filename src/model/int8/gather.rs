@@ -130,6 +130,7 @@ pub(super) fn rewrite(
         Some(0) => Scales::PerRow(stored.scales.clone()),
         Some(_) => Scales::PerColumn(stored.scales.clone()),
     };
+    passes.packed(weight.index);
     let op = GatherOp {
         table: Arc::new(Table { rows, columns, values: stored.values(), scales }),
         shape: node.outputs[0].fact.shape.to_tvec(),

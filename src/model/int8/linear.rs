@@ -141,6 +141,7 @@ fn kernel(passes: &Passes, found: &Found) -> Result<Linear, String> {
     let Rows { weights, scales } = view
         .rows(stored, &layout.weight_outputs, &layout.weight_inputs)
         .ok_or("scales vary along the sum")?;
+    passes.packed(view.index);
     let scales: Vec<f32> = scales.iter().zip(&layer.scales).map(|(s, f)| s * f).collect();
     let (outputs, bias) = (scales.len(), Some(&layer.bias[..]));
     let inputs = weights.len() / outputs.max(1);

@@ -25,7 +25,9 @@ mod view;
 mod weight;
 mod wire;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
@@ -122,9 +124,25 @@ struct Passes<'a> {
     machine: Machine,
     buffers: Buffers,
     report: Report,
+    released: Released<'a>,
+}
+
+/// Who wants to know which parts of the file have been read.
+struct Released<'a> {
+    file: &'a [u8],
+    release: &'a (dyn Fn(Range<usize>) + Sync),
 }
 
 impl Passes<'_> {
+    /// Tells that a weight has been packed, if it was read from the file in place.
+    fn packed(&self, weight: usize) {
+        if let Cow::Borrowed(bytes) = self.weights[weight].bytes {
+            let start =
+                (bytes.as_ptr() as usize).wrapping_sub(self.released.file.as_ptr() as usize);
+            (self.released.release)(start..start + bytes.len());
+        }
+    }
+
     /// Runs a pass that tries to replace the sub-graph ending in each node, then tidies up.
     fn sweep(
         &mut self,
@@ -153,6 +171,20 @@ impl Passes<'_> {
 /// [`Int8Error`]: the file is damaged, lacks a tensor that is asked for, stores weights that no
 /// symmetric quantisation can mean, or holds something that tract cannot run either.
 pub fn compile(file: &[u8], options: &CompileOptions) -> Result<Compiled, Int8Error> {
+    compile_releasing(file, options, &|_| {})
+}
+
+/// Compiles an ONNX graph as [`compile`] does, and says of each part of the file, as soon as its
+/// weights are packed, that it will hardly be read again: whoever mapped the file can let go of
+/// the memory.
+///
+/// # Errors
+/// As for [`compile`].
+pub fn compile_releasing(
+    file: &[u8],
+    options: &CompileOptions,
+    release: &(dyn Fn(Range<usize>) + Sync),
+) -> Result<Compiled, Int8Error> {
     let Prepared { proto, weights, mut ranges, notes } = onnx::prepare(file)?;
     if let (Some(pixels), Some(input)) = (&options.pixels, options.inputs.first()) {
         ranges.insert(input.name.clone(), pixels.range());
@@ -162,7 +194,9 @@ pub fn compile(file: &[u8], options: &CompileOptions) -> Result<Compiled, Int8Er
     let report = Report { notes, ..Report::default() };
     let buffers = Buffers::default();
     let pixels = options.pixels.clone().map(Arc::new);
-    let mut passes = Passes { weights, ranges, pixels, machine: options.machine, buffers, report };
+    let machine = options.machine;
+    let released = Released { file, release };
+    let mut passes = Passes { weights, ranges, pixels, machine, buffers, report, released };
     let (plan, pixel_plan) = run_passes(&mut model, &mut passes)
         .and_then(|()| finish(model, &mut passes))
         .map_err(Int8Error::unsupported)?;

@@ -21,6 +21,7 @@ impl Builder<'_, '_> {
             Some(_) => return None,
         };
         let values = stored.values();
+        self.passes.packed(convolution.weight);
         let taps = height * width;
         let ordered = match convolution.kind {
             ConvolutionKind::Full if taps == 1 => values,
