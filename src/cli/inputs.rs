@@ -53,7 +53,8 @@ pub fn expand(paths: &[PathBuf]) -> Inputs {
     inputs
 }
 
-fn is_picture(path: &Path) -> bool {
+/// Whether a file is called as pictures are.
+pub fn is_picture(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
 }

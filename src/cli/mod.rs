@@ -2,17 +2,25 @@
 
 mod align;
 mod bench;
+mod contact_sheet;
 mod embed;
 mod eval;
 mod eval_where;
 mod examples;
+mod index;
 mod inputs;
+mod interrupt;
 mod label;
 mod labels;
 mod model;
+mod moment;
 mod output;
 mod progress;
+mod query;
 mod report;
+mod row;
+mod search;
+mod selection;
 mod similar;
 mod space;
 mod where_;
@@ -86,6 +94,11 @@ enum Command {
     /// Measure and fit the space that pictures and texts share
     #[command(subcommand)]
     Space(space::SpaceCommand),
+    /// Build and keep an index of pictures
+    #[command(subcommand)]
+    Index(index::IndexCommand),
+    /// Find what is in an index, by pictures, by words, or by both
+    Search(search::SearchArgs),
     /// Look at, check and import model packages
     #[command(subcommand)]
     Model(model::ModelCommand),
@@ -103,6 +116,8 @@ pub enum Failure {
     Usage(String),
     /// A model, label set or index that is damaged or does not fit: exit code 3.
     Unfit(String),
+    /// What was asked for could not be done, though nothing is damaged: exit code 1.
+    Failed(String),
     /// Whoever read our output went away.
     Closed,
     /// Writing results failed: exit code 1.
@@ -141,6 +156,7 @@ pub fn run() -> ExitCode {
             let (code, message) = match failure {
                 Failure::Usage(message) => (2, message),
                 Failure::Unfit(message) => (3, message),
+                Failure::Failed(message) => (1, message),
                 Failure::Output(error) => (1, format!("cannot write the results: {error}")),
                 Failure::Closed => (0, String::new()),
             };
@@ -165,6 +181,8 @@ impl Cli {
             Command::Similar(args) => similar::run(&args, global),
             Command::Where(args) => where_::run(&args, global),
             Command::Space(command) => space::run(&command, global),
+            Command::Index(command) => index::run(&command, global),
+            Command::Search(args) => search::run(&args, global),
             Command::Model(command) => model::run(&command, global),
             Command::Eval(command) => eval::run(&command, global),
             Command::Bench(args) => bench::run(&args, global),

@@ -1,0 +1,200 @@
+//! A query from the command line to a point of the space.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use sextant::index::{
+    Filter, IndexError, Means, QueryError, Reader, Reading, Term, combine, parse_query,
+};
+use sextant::{Embedding, EmbeddingError, EncodeError, Encoder, Modality};
+
+use super::inputs::is_picture;
+use super::output::complain;
+use super::row::shown_key;
+
+/// Most rows of the index that the mean of its pictures is taken from.
+const SAMPLE: usize = 2000;
+
+/// Why there is no answer to a query.
+#[derive(Debug, thiserror::Error)]
+pub enum TermError {
+    /// The words are not a query.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// A term looks like a picture, and there is none.
+    #[error(
+        "{0}: no such file, and no such key in the index (a text of this name is written txt:{0})"
+    )]
+    NoPicture(String),
+    /// A term is neither a file nor a text.
+    #[error("{0}: no such file, and a text has to be UTF-8")]
+    NotText(String),
+    /// A term cannot be embedded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The index cannot be read.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The terms leave no direction to look in.
+    #[error("the terms of the query cancel each other out")]
+    Cancelled,
+    /// The terms do not belong together.
+    #[error(transparent)]
+    Embedding(EmbeddingError),
+}
+
+/// A query as a point of the space.
+#[derive(Debug)]
+pub struct Query {
+    /// What to look for.
+    pub point: Embedding,
+    /// Whether it is one picture or text, so that a similarity to it has a probability.
+    pub is_single: bool,
+}
+
+/// Words of a query as the shell gives them. One word alone may be a whole query in quotes,
+/// `'beach.jpg + "red car"'`, unless a file has that name.
+pub fn split(words: &[OsString]) -> Vec<OsString> {
+    match words {
+        [word] if !Path::new(word).exists() => match word.to_str() {
+            Some(text) => split_text(text).into_iter().map(OsString::from).collect(),
+            None => words.to_vec(),
+        },
+        _ => words.to_vec(),
+    }
+}
+
+/// Cuts a text at each `+` and `-` that stands between spaces outside of quotes.
+fn split_text(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let (mut term, mut quoted) = (String::new(), false);
+    for word in text.split(' ') {
+        if !quoted && (word == "+" || word == "-") {
+            words.push(std::mem::take(&mut term));
+            words.push(word.to_owned());
+            continue;
+        }
+        quoted ^= word.matches('"').count() % 2 == 1;
+        if !term.is_empty() {
+            term.push(' ');
+        }
+        term.push_str(word);
+    }
+    words.push(term);
+    if words.len() > 1 {
+        // "- snow" begins with an operator, and "snow +" ends with one: no term is missing there.
+        words.retain(|word| !word.trim().is_empty());
+    }
+    words
+}
+
+impl Query {
+    /// Embeds the terms and adds them up.
+    pub fn new(words: &[OsString], encoder: &Encoder, reader: &Reader) -> Result<Self, TermError> {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_encoded_bytes()).collect();
+        let terms = parse_query(&words)?;
+        let embedded: Result<Vec<(f32, Embedding)>, TermError> =
+            terms.iter().map(|term| Ok((term.weight, embed(term, encoder, reader)?))).collect();
+        let embedded = embedded?;
+        let first = embedded.first().map(|(_, term)| term.modality());
+        let is_mixed = embedded.iter().any(|(_, term)| Some(term.modality()) != first);
+        let (means, target) = match is_mixed {
+            true => (means(encoder, reader)?, target(reader)?),
+            false => (Means::default(), Modality::Image),
+        };
+        let point = combine(&embedded, &means, target).map_err(|error| match error {
+            EmbeddingError::Zero => TermError::Cancelled,
+            other => TermError::Embedding(other),
+        })?;
+        Ok(Self { point, is_single: matches!(embedded[..], [(weight, _)] if weight > 0.0) })
+    }
+}
+
+/// What is searched: pictures, unless the index has none.
+fn target(reader: &Reader) -> Result<Modality, IndexError> {
+    let pictures = Filter { modality: Some(Modality::Image), ..Filter::default() };
+    match reader.is_empty() || !reader.matching(&pictures)?.is_empty() {
+        true => Ok(Modality::Image),
+        false => Ok(Modality::Text),
+    }
+}
+
+/// Where pictures and texts lie on average: as the model knows it, else as the pictures of the
+/// index show it.
+fn means(encoder: &Encoder, reader: &Reader) -> Result<Means, IndexError> {
+    let calibration = &encoder.package().manifest().calibration;
+    let image = match &calibration.image_mean {
+        Some(mean) => Some(mean.clone()),
+        None => reader.mean(Modality::Image, SAMPLE)?,
+    };
+    Ok(Means { image, text: calibration.text_mean.clone() })
+}
+
+fn embed(term: &Term, encoder: &Encoder, reader: &Reader) -> Result<Embedding, TermError> {
+    let shown = || shown_key(&term.content);
+    let path = path_of(&term.content);
+    if term.reading != Reading::Text {
+        if let Some(path) = path.as_deref().filter(|path| path.is_file()) {
+            return Ok(encoder.image_file(path)?);
+        }
+        let named = term.reading == Reading::Image || path.as_deref().is_some_and(is_picture);
+        // Looking for a key reads all keys, so a text is not looked for.
+        if (named || term.content.iter().any(|byte| b"/#".contains(byte)))
+            && let Some(row) = reader.find(&term.content)?
+        {
+            return Ok(reader.embedding(row)?);
+        }
+        if named {
+            return Err(TermError::NoPicture(shown()));
+        }
+    }
+    let text = std::str::from_utf8(&term.content).map_err(|_| TermError::NotText(shown()))?;
+    let tokens = encoder.tokens(text)?;
+    if tokens.truncated {
+        complain(&format!("text \"{:.40}…\" is longer than the model reads: cut", shown()));
+    }
+    Ok(encoder.text_tokens(&tokens, text)?)
+}
+
+/// The path that a key or term means: any bytes on Unix, text elsewhere.
+pub fn path_of(bytes: &[u8]) -> Option<PathBuf> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        Some(OsStr::from_bytes(bytes).into())
+    }
+    #[cfg(not(unix))]
+    {
+        std::str::from_utf8(bytes).ok().map(|text| OsStr::new(text).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(text: &str) -> Vec<String> {
+        split(&[text.into()]).into_iter().map(|word| word.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_query_in_quotes_is_cut_at_its_operators() {
+        assert_eq!(
+            cut("beach.jpg + \"sunset\" - 0.5:\"two people\""),
+            ["beach.jpg", "+", "\"sunset\"", "-", "0.5:\"two people\""]
+        );
+        assert_eq!(cut("red car + snow"), ["red car", "+", "snow"]);
+        assert_eq!(cut("- snow"), ["-", "snow"]);
+        assert_eq!(cut("a red car"), ["a red car"]);
+        assert_eq!(cut("well-known a+b"), ["well-known a+b"]);
+        assert_eq!(cut("\"salt - pepper\""), ["\"salt - pepper\""]);
+        assert_eq!(cut("snow +"), ["snow", "+"]);
+        assert_eq!(cut(""), [""]);
+    }
+
+    #[test]
+    fn several_words_stay_as_the_shell_cut_them() {
+        let words = ["salt - pepper", "+", "bread"].map(OsString::from);
+        assert_eq!(split(&words), words);
+    }
+}

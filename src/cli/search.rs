@@ -1,0 +1,198 @@
+//! `sextant search`.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use sextant::Encoder;
+use sextant::index::{Entry, Index, Reader, ScanOptions};
+
+use super::contact_sheet;
+use super::output::{complain, json_line, six_digits, stdout};
+use super::query::{self, Query, TermError};
+use super::row::{KeyFields, TagMap, shown_key, shown_tags};
+use super::selection::Selection;
+use super::{Failure, Format, Global, Outcome};
+
+/// Arguments of `search`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A TERM is the path of a picture, or a text; img: or txt: before it forces the reading, and a
+number and a colon weigh it. The path of a picture that is gone still works if it is a key of the
+index. Examples:
+  sextant search photos.index \"a red car\" --since yesterday
+  sextant search photos.index beach.jpg + sunset - 0.5:people
+  sextant search photos.index 'beach.jpg + \"two dogs\" - snow' --html found.html")]
+pub struct SearchArgs {
+    /// Folder of the index
+    index: PathBuf,
+    /// What to look for: TERM [+ TERM | - TERM]…
+    #[arg(required = true, value_name = "TERM")]
+    terms: Vec<OsString>,
+    /// Most results
+    #[arg(short = 'k', long = "top", value_name = "K", default_value_t = 10)]
+    top: usize,
+    #[command(flatten)]
+    selection: Selection,
+    /// Compare one bit a component first: much faster on large indexes, and nearly exact
+    #[arg(long)]
+    fast: bool,
+    /// Write a contact sheet to this file instead: one HTML page with the pictures in it
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// A result.
+#[derive(Debug)]
+pub struct Found {
+    /// From 1.
+    pub rank: usize,
+    /// The row.
+    pub entry: Entry,
+    /// Calibrated probability that it matches, where there is one.
+    pub score: Option<f32>,
+    /// Cosine similarity to the query.
+    pub similarity: f32,
+}
+
+#[derive(Serialize)]
+struct FoundLine<'a> {
+    rank: usize,
+    #[serde(flatten)]
+    key: KeyFields<'a>,
+    score: Option<f64>,
+    similarity: f64,
+    tags: TagMap<'a>,
+    time: Option<i64>,
+}
+
+/// Runs the command.
+pub fn run(args: &SearchArgs, global: &Global) -> Result<Outcome, Failure> {
+    global.require_format(&[Format::Text, Format::Json, Format::Csv])?;
+    let reader = Index::open(&args.index)?;
+    let encoder = global.encoder()?;
+    reader.expect_space(encoder.space())?;
+    let words = query::split(&args.terms);
+    let query = match Query::new(&words, &encoder, &reader) {
+        Ok(query) => query,
+        Err(error) => return refuse(error),
+    };
+    let found = search(args, &reader, &encoder, &query)?;
+    if found.is_empty() && args.top > 0 && !global.quiet {
+        complain(&format!("{}: no row meets the conditions", args.index.display()));
+    }
+    match &args.html {
+        Some(path) => {
+            let sheet = contact_sheet::Sheet {
+                query: words
+                    .iter()
+                    .map(|word| word.to_string_lossy())
+                    .collect::<Vec<_>>()
+                    .join(" "),
+                index: args.index.display().to_string(),
+                rows: reader.len(),
+                limits: encoder.limits(),
+            };
+            std::fs::write(path, sheet.page(&found)).map_err(|e| {
+                Failure::Failed(format!("{}: cannot be written: {e}", path.display()))
+            })?;
+            if !global.quiet {
+                complain(&format!("{} results in {}", found.len(), path.display()));
+            }
+        }
+        None => print(&found, global.format)?,
+    }
+    Ok(Outcome::default())
+}
+
+/// What to do about a query that has no answer.
+fn refuse(error: TermError) -> Result<Outcome, Failure> {
+    let message = error.to_string();
+    match error {
+        TermError::Query(_) | TermError::Cancelled => Err(Failure::Usage(message)),
+        TermError::Index(error) => Err(error.into()),
+        TermError::Encode(error) if error.is_model_fault() => Err(Failure::Unfit(message)),
+        _ => Err(Failure::Failed(message)),
+    }
+}
+
+fn search(
+    args: &SearchArgs,
+    reader: &Reader,
+    encoder: &Encoder,
+    query: &Query,
+) -> Result<Vec<Found>, Failure> {
+    let options = ScanOptions {
+        threads: rayon::current_num_threads(),
+        fast: args.fast,
+        ..ScanOptions::default()
+    };
+    let k = args.top.min(reader.len() as usize);
+    let hits =
+        reader.search(std::slice::from_ref(&query.point), k, &args.selection.filter(), &options)?;
+    let manifest = encoder.package().manifest();
+    let found = hits.into_iter().flatten().enumerate().map(|(at, hit)| {
+        let score = match query.is_single {
+            true => sextant::match_probability(manifest, &query.point, &reader.embedding(hit.row)?),
+            // Nothing was measured about sums, and a score is calibrated or absent.
+            false => None,
+        };
+        let entry = reader.entry(hit.row)?;
+        Ok(Found { rank: at + 1, entry, score, similarity: hit.similarity })
+    });
+    found.collect()
+}
+
+fn print(found: &[Found], format: Format) -> Result<(), Failure> {
+    let mut out = stdout();
+    match format {
+        Format::Json => found.iter().try_for_each(|found| json_line(&mut out, &line(found)))?,
+        Format::Csv => csv(&mut out, found)?,
+        _ => table(&mut out, found)?,
+    }
+    Ok(out.flush()?)
+}
+
+fn line(found: &Found) -> FoundLine<'_> {
+    FoundLine {
+        rank: found.rank,
+        key: KeyFields::of(&found.entry.key),
+        score: found.score.map(six_digits),
+        similarity: six_digits(found.similarity),
+        tags: TagMap(&found.entry.tags),
+        time: found.entry.time,
+    }
+}
+
+fn table(out: &mut impl Write, found: &[Found]) -> std::io::Result<()> {
+    if !found.is_empty() {
+        writeln!(out, "rank  score  similarity  key")?;
+    }
+    for Found { rank, entry, score, similarity } in found {
+        let score = score.map_or_else(|| "-".to_owned(), |score| format!("{score:.2}"));
+        write!(out, "{rank:>4}  {score:>5}  {similarity:>10.3}  {}", shown_key(&entry.key))?;
+        match entry.tags.is_empty() {
+            true => writeln!(out)?,
+            false => writeln!(out, "  {}", shown_tags(&entry.tags))?,
+        }
+    }
+    Ok(())
+}
+
+fn csv(out: &mut impl Write, found: &[Found]) -> std::io::Result<()> {
+    let mut writer = csv::Writer::from_writer(out);
+    writer.write_record(["rank", "key", "score", "similarity", "tags", "time"])?;
+    for Found { rank, entry, score, similarity } in found {
+        writer.write_record([
+            rank.to_string(),
+            String::from_utf8_lossy(&entry.key).into_owned(),
+            score.map(|score| six_digits(score).to_string()).unwrap_or_default(),
+            six_digits(*similarity).to_string(),
+            shown_tags(&entry.tags),
+            entry.time.map(|time| time.to_string()).unwrap_or_default(),
+        ])?;
+    }
+    writer.flush()
+}
