@@ -61,7 +61,18 @@ fn flip(vector: &mut [f32], signs: &[f32]) {
 
 /// The orthonormal Walsh-Hadamard transform; the length is a power of two.
 fn transform(vector: &mut [f32]) {
-    let mut half = 1;
+    // The first two steps at once, as they work within a vector register.
+    let mut half = match vector.as_chunks_mut::<4>() {
+        (fours, []) => {
+            for four in fours {
+                let [a, b, c, d] = *four;
+                let (a, b, c, d) = (a + b, a - b, c + d, c - d);
+                *four = [a + c, b + d, a - c, b - d];
+            }
+            4
+        }
+        _ => 1,
+    };
     while half < vector.len() {
         for pair in vector.chunks_exact_mut(2 * half) {
             let (left, right) = pair.split_at_mut(half);
