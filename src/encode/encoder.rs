@@ -158,7 +158,8 @@ impl Encoder {
     ) -> Result<Embedding, EncodeError> {
         let tower = self.image_tower()?;
         let dimension = self.package.manifest().dimension;
-        let values = tower.run_vector(self.image_input(pixels), dimension)?;
+        let outputs = tower.run_pixels(pixels, &self.package.manifest().image.preprocess)?;
+        let values = tower.vector(outputs, dimension)?;
         self.embedding(Modality::Image, values, source_name)
     }
 
@@ -181,7 +182,8 @@ impl Encoder {
     ) -> Result<PlaceGrid, EncodeError> {
         let tower = self.place_tower()?;
         let dimension = self.package.manifest().dimension;
-        let output = tower.run(self.image_input(pixels))?.remove(0);
+        let outputs = tower.run_pixels(pixels, &self.package.manifest().image.preprocess)?;
+        let output = outputs.into_iter().next().expect("a tower of one output gives one");
         let (rows, columns) = match output.shape[..] {
             [1, depth, rows, columns] if depth == dimension => (rows, columns),
             _ => {
@@ -241,7 +243,8 @@ impl Encoder {
         if encoder.takes_types {
             inputs.push(row(&vec![0; tokens.ids.len()]));
         }
-        let values = encoder.tower.run_vector(inputs, self.package.manifest().dimension)?;
+        let outputs = encoder.tower.run(inputs)?;
+        let values = encoder.tower.vector(outputs, self.package.manifest().dimension)?;
         self.embedding(Modality::Text, values, source_name)
     }
 
@@ -255,14 +258,6 @@ impl Encoder {
             source_name: source_name.to_owned(),
             reason,
         })
-    }
-
-    fn image_input(&self, pixels: &PixelGrid) -> TVec<TValue> {
-        let values = self.package.manifest().image.preprocess.tensor(pixels);
-        let shape = (1, 3, pixels.height() as usize, pixels.width() as usize);
-        let array = tract_ndarray::Array4::from_shape_vec(shape, values)
-            .expect("a pixel grid holds three values a pixel");
-        tvec!(Tensor::from(array).into())
     }
 
     fn image_tower(&self) -> Result<&Tower, EncodeError> {

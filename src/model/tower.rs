@@ -1,16 +1,13 @@
 //! One modality's encoder: an ONNX graph run by tract.
 
-use std::sync::Arc;
-
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::plan::SimplePlan;
 
 use super::int8::{
-    CompileOptions, Dimension, Element, InputSpec, Int8Error, Pixels, Report, compile,
+    CompileOptions, Dimension, Element, InputSpec, Int8Error, Pixels, Plan, Report, compile,
 };
 use crate::kernel::{Machine, MachineError};
-use crate::picture::Preprocess;
+use crate::picture::{PixelGrid, Preprocess};
 
 /// Why a tower cannot be built or run. Each variant names the graph's file.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +111,8 @@ pub struct TowerSpec {
 pub struct Tower {
     file: String,
     outputs: Vec<String>,
-    plan: Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>,
+    plan: Plan,
+    pixel_plan: Option<Plan>,
     report: Report,
 }
 
@@ -145,6 +143,7 @@ impl Tower {
             file: spec.file.clone(),
             outputs: spec.outputs.clone(),
             plan: compiled.plan,
+            pixel_plan: compiled.pixel_plan,
             report: compiled.report,
         })
     }
@@ -159,9 +158,38 @@ impl Tower {
     /// # Errors
     /// [`TowerError::Run`] when tract fails, for example on a shape that does not fit.
     pub fn run(&self, inputs: TVec<TValue>) -> Result<Vec<TowerOutput>, TowerError> {
+        self.run_plan(&self.plan, inputs)
+    }
+
+    /// Runs an image tower on pixels of its size: straight from their bytes where the graph reads
+    /// them by int8 convolutions, else normalised as `preprocess` says.
+    ///
+    /// # Errors
+    /// As for [`Tower::run`].
+    pub fn run_pixels(
+        &self,
+        pixels: &PixelGrid,
+        preprocess: &Preprocess,
+    ) -> Result<Vec<TowerOutput>, TowerError> {
+        let (height, width) = (pixels.height() as usize, pixels.width() as usize);
+        let whole = "a pixel grid holds three bytes a pixel";
+        if let Some(plan) = &self.pixel_plan {
+            let bytes = Tensor::from_shape(&[1, height, width, 3], pixels.bytes()).expect(whole);
+            return self.run_plan(plan, tvec!(bytes.into()));
+        }
+        let values = preprocess.tensor(pixels);
+        let tensor = Tensor::from_shape(&[1, 3, height, width], &values).expect(whole);
+        self.run_plan(&self.plan, tvec!(tensor.into()))
+    }
+
+    fn run_plan(
+        &self,
+        plan: &Plan,
+        inputs: TVec<TValue>,
+    ) -> Result<Vec<TowerOutput>, TowerError> {
         let failed =
             |e: TractError| TowerError::Run { file: self.file.clone(), reason: format!("{e:#}") };
-        let results = self.plan.run(inputs).map_err(failed)?;
+        let results = plan.run(inputs).map_err(failed)?;
         results
             .iter()
             .map(|value| {
@@ -175,16 +203,16 @@ impl Tower {
             .collect()
     }
 
-    /// Runs the graph and gives its first output, which must hold `dimension` numbers.
+    /// The first output of a run, which must hold `dimension` numbers.
     ///
     /// # Errors
-    /// [`TowerError::Run`] or [`TowerError::Dimension`].
-    pub fn run_vector(
+    /// [`TowerError::Dimension`].
+    pub fn vector(
         &self,
-        inputs: TVec<TValue>,
+        outputs: Vec<TowerOutput>,
         dimension: usize,
     ) -> Result<Vec<f32>, TowerError> {
-        let first = self.run(inputs)?.into_iter().next();
+        let first = outputs.into_iter().next();
         let values = first.map(|output| output.values).unwrap_or_default();
         if values.len() != dimension {
             return Err(TowerError::Dimension {
@@ -198,7 +226,7 @@ impl Tower {
     }
 }
 
-fn input_spec((name, shape): &(String, InputShape)) -> InputSpec {
+pub(super) fn input_spec((name, shape): &(String, InputShape)) -> InputSpec {
     let fixed = Dimension::Fixed;
     let (element, shape) = match shape {
         InputShape::Pixels { height, width, .. } => {
@@ -212,7 +240,7 @@ fn input_spec((name, shape): &(String, InputShape)) -> InputSpec {
     InputSpec { name: name.clone(), element, shape }
 }
 
-fn pixels(shape: &InputShape) -> Option<Pixels> {
+pub(super) fn pixels(shape: &InputShape) -> Option<Pixels> {
     match shape {
         InputShape::Pixels { mean, std, .. } => {
             Some(Pixels { mean: mean.to_vec(), std: std.to_vec() })
