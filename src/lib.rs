@@ -44,9 +44,11 @@ pub use label::{
 };
 pub use model::{
     Calibration, DEFAULT_MODEL, Derived, ImageTower, ImportError, ImportOptions, InputShape,
-    Int8Error, Manifest, Package, PackageError, Padding, PixelOverrides, Preset, Report, Scoring,
-    TextDefaults, TextTower, Tower, TowerError, TowerOutput, TowerSpec, derive as derive_model,
-    find as find_model, import as import_model, list as list_models, model_folders,
+    Int8Error, LayerReport, Manifest, Package, PackageError, Padding, PixelOverrides, Preset,
+    QuantiseError, QuantisePackageError, QuantisePackageOptions, QuantiseProgress, QuantiseReport,
+    QuantisedPackage, Report, Scoring, Stored, TextDefaults, TextTower, Tower, TowerError,
+    TowerOutput, TowerSpec, derive as derive_model, find as find_model, import as import_model,
+    list as list_models, model_folders, quantise_package,
 };
 pub use picture::{
     DecodeError, DecodeLimits, Picture, PixelGrid, Preprocess, PreprocessError, decode_bytes,

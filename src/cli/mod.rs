@@ -16,6 +16,7 @@ mod model;
 mod moment;
 mod output;
 mod progress;
+mod quantise;
 mod query;
 mod report;
 mod row;

@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use sextant::picture::{Interpolation, ResizeMode};
 use sextant::{
-    ImportOptions, Package, Padding, PixelOverrides, Preset, import_model, list_models, model_folders,
+    ImportOptions, Package, Padding, PixelOverrides, Preset, import_model, list_models,
+    model_folders,
 };
 
 use super::output::{complain, json_line, stdout};
@@ -28,6 +29,8 @@ pub enum ModelCommand {
         /// Name or folder [default: the model in use]
         model: Option<String>,
     },
+    /// Make an int8 package from one in single precision
+    Quantize(super::quantise::QuantiseArgs),
     /// Make a package from a dual encoder exported to ONNX
     Import(Box<ImportArgs>),
 }
@@ -169,6 +172,7 @@ pub fn run(command: &ModelCommand, global: &Global) -> Result<Outcome, Failure> 
             }
             Ok(Outcome::default())
         }
+        ModelCommand::Quantize(args) => super::quantise::run(args, global),
         ModelCommand::Import(args) => import(args, global),
     }
 }

@@ -82,7 +82,8 @@ pub fn derive(
     written.map(|()| manifest)
 }
 
-fn write(files: &[(String, Vec<u8>)], destination: &Path) -> Result<(), ImportError> {
+/// Writes the files of a package into a new folder.
+pub(super) fn write(files: &[(String, Vec<u8>)], destination: &Path) -> Result<(), ImportError> {
     let io = |path: &Path, reason| ImportError::Io { file: path.display().to_string(), reason };
     std::fs::create_dir_all(destination).map_err(|e| io(destination, e))?;
     for (name, bytes) in files {

@@ -7,6 +7,8 @@ mod int8;
 mod manifest;
 mod package;
 mod presets;
+mod quantise;
+mod quantised_package;
 mod tower;
 
 pub use builtin::{DEFAULT_MODEL, find, list, model_folders};
@@ -16,4 +18,8 @@ pub use int8::{Int8Error, Report};
 pub use manifest::{Calibration, ImageTower, Manifest, Padding, Scoring, TextTower};
 pub use package::{Package, PackageError};
 pub use presets::{Preset, TextDefaults};
+pub use quantise::{LayerReport, Progress as QuantiseProgress, QuantiseError, QuantiseReport, Stored};
+pub use quantised_package::{
+    QuantisePackageError, QuantisePackageOptions, QuantisedPackage, quantise_package,
+};
 pub use tower::{InputShape, Tower, TowerError, TowerOutput, TowerSpec};
