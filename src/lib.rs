@@ -27,6 +27,7 @@ mod embedding;
 mod encode;
 pub mod eval;
 pub mod index;
+#[doc(hidden)] // For benches/kernels.rs alone: a tower's time cannot tell a kernel's.
 pub mod kernel;
 mod label;
 mod model;
