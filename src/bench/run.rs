@@ -172,7 +172,8 @@ impl Bench<'_> {
 
     fn text(&mut self) -> Result<(), BenchError> {
         let Some(tower) = self.encoder.package().manifest().text.clone() else {
-            return Ok(self.note("text: this model has no text tower"));
+            self.note("text: this model has no text tower");
+            return Ok(());
         };
         let mut counts = self.options.tokens.clone();
         counts.iter_mut().for_each(|count| *count = (*count).min(tower.context_length));

@@ -32,7 +32,7 @@ impl Histogram {
             let range = "at least 1";
             return Err(SpaceError::OutOfRange { what: "the number of bins", range, value: 0.0 });
         }
-        if !(high > low) {
+        if high.is_nan() || low.is_nan() || high <= low {
             let range = "above the left end";
             return Err(SpaceError::OutOfRange { what: "the right end", range, value: high });
         }

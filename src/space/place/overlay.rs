@@ -159,7 +159,7 @@ mod tests {
             let mut picture = RgbImage::new(width, height);
             let region = Region { x: 39, y: 0, width: u32::MAX, height: 20 };
             draw_heat(&mut picture, &map, region, Spot { x: 39, y: 19 });
-            draw_segments(&mut picture, &map, &vec![Some(9); 3]);
+            draw_segments(&mut picture, &map, &[Some(9); 3]);
         }
     }
 }
