@@ -90,7 +90,7 @@ impl Reader {
         let bits: Vec<_> = queries.iter().map(|query| sketch.of(query.values())).collect();
         // The rows after the sketch's last whole block are scanned.
         let covered = sketch.rows() / BLOCK as u32 * BLOCK as u32;
-        let nearest = self.nearest(sketch, machine, &bits, covered, wanted, filter, threads);
+        let nearest = self.nearest(sketch, machine, &bits, wanted, filter, threads);
         let stride = self.layout().stride();
         let mut tops = self.scan(&Queries::new(queries, self)?, limit, covered, filter, threads);
         for ((query, mut nearest), top) in queries.iter().zip(nearest).zip(&mut tops) {
@@ -112,12 +112,11 @@ impl Reader {
         sketch: &Sketch,
         machine: Machine,
         queries: &[Vec<u8>],
-        covered: u32,
         wanted: usize,
         filter: &CompiledFilter<'_>,
         threads: usize,
     ) -> Vec<Nearest> {
-        let blocks = covered / BLOCK as u32;
+        let blocks = sketch.rows() / BLOCK as u32;
         let next = AtomicU32::new(0);
         let work = || {
             let mut nearest: Vec<_> = queries.iter().map(|_| Nearest::new(wanted)).collect();

@@ -56,10 +56,10 @@ impl Top {
         if self.heap.len() < self.limit {
             // Cannot fail: the limit is at most the capacity.
             let _ = self.heap.push(candidate);
-        } else if let Some(mut worst) = self.heap.peek_mut() {
-            if candidate > *worst {
-                *worst = candidate;
-            }
+        } else if let Some(mut worst) = self.heap.peek_mut()
+            && candidate > *worst
+        {
+            *worst = candidate;
         }
         if self.heap.len() == self.limit {
             self.threshold = self.heap.peek().map_or(f32::NEG_INFINITY, |worst| worst.score);

@@ -68,7 +68,7 @@ impl Reader {
             damage.extend(found?);
         }
         damage.extend(self.verify_keys());
-        damage.extend(self.sketch.iter().flat_map(|sketch| sketch_damage(sketch)));
+        damage.extend(self.sketch.iter().flat_map(sketch_damage));
         if let Some(sketch) = &self.sketch {
             sketch.map().intact()?;
         }

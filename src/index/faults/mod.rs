@@ -66,6 +66,11 @@ const SHORT: &[&[Step]] = &[
     &[Append { from: 0, to: 2, shift: 7 }],
 ];
 
+/// A folder in memory where there is one: thousands of small indexes are made here.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn key(number: usize) -> Vec<u8> {
     format!("k{number}").into_bytes()
 }
@@ -202,14 +207,14 @@ const KINDS: [Leaves; 6] = [
 
 #[test]
 fn a_power_cut_at_any_moment_leaves_an_acknowledged_state() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let layer = Layer::default();
     let (run, result) = run(LONG, folder.path(), &layer);
     result.unwrap();
     let operations = layer.operations();
     for at in 0..=operations.len() {
         for leaves in KINDS {
-            let after = tempfile::tempdir().unwrap();
+            let after = scratch();
             let leaves = match leaves {
                 Leaves::Part(seed) => Leaves::Part(seed + 10 * at as u64),
                 other => other,
@@ -223,10 +228,10 @@ fn a_power_cut_at_any_moment_leaves_an_acknowledged_state() {
 #[test]
 fn a_power_cut_after_a_kill_leaves_an_acknowledged_state() {
     let whole = Layer::default();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     run(SHORT, folder.path(), &whole).1.unwrap();
     for killed in 0..whole.count() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = scratch();
         let layer = Layer::default();
         layer.fail(killed, Fault::Kill);
         let (mut run, _) = run(SHORT, folder.path(), &layer);
@@ -253,7 +258,7 @@ fn a_power_cut_after_a_kill_leaves_an_acknowledged_state() {
         let operations = layer.operations();
         for at in killed..=operations.len() {
             for leaves in [Leaves::Nothing, Leaves::Part(at as u64), Leaves::Part(7 + at as u64)] {
-                let after = tempfile::tempdir().unwrap();
+                let after = scratch();
                 power_cut(&operations[..at], leaves, after.path());
                 let what = format!("killed at {killed}, power cut at {at} that leaves {leaves:?}");
                 check(&run, at, after.path(), &what);
@@ -265,7 +270,7 @@ fn a_power_cut_after_a_kill_leaves_an_acknowledged_state() {
 #[test]
 fn a_failing_operation_is_reported_and_costs_nothing_acknowledged() {
     let whole = Layer::default();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     run(LONG, folder.path(), &whole).1.unwrap();
     let faults = [
         Fault::Error(io::ErrorKind::Other),
@@ -276,7 +281,7 @@ fn a_failing_operation_is_reported_and_costs_nothing_acknowledged() {
     let mut failed = 0;
     for at in 0..whole.count() {
         for fault in faults {
-            let folder = tempfile::tempdir().unwrap();
+            let folder = scratch();
             let layer = Layer::default();
             layer.fail(at, fault);
             let (run, result) = run(LONG, folder.path(), &layer);
@@ -289,7 +294,7 @@ fn a_failing_operation_is_reported_and_costs_nothing_acknowledged() {
                 Err(error) => assert!(matches!(error, IndexError::Io { .. }), "{what}: {error}"),
             }
             failed += usize::from(result.is_err());
-            let after = tempfile::tempdir().unwrap();
+            let after = scratch();
             let now = layer.count();
             power_cut(&layer.operations(), Leaves::Part(at as u64), after.path());
             check(&run, now, after.path(), &format!("{what}, then a power cut"));
@@ -302,7 +307,7 @@ fn a_failing_operation_is_reported_and_costs_nothing_acknowledged() {
 
 #[test]
 fn a_writer_that_failed_stays_closed() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let layer = Layer::default();
     let storage = Arc::new(layer.clone());
     let mut writer = Writer::create_on(folder.path(), space(), DIMENSION, storage).unwrap();
