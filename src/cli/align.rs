@@ -172,14 +172,18 @@ fn write(
     let mean = |points: &Points, map: &[f32]| {
         alignment.mean(points, map).iter().map(|&m| m as f32).collect()
     };
+    let image_mean: Vec<f32> = mean(pairs.images(), alignment.image());
+    let text_mean: Vec<f32> = mean(pairs.texts(), alignment.text());
     let derived = Derived {
         name: name.or_else(folder_name).unwrap_or_default(),
         note: format!("aligned with {} captions by sextant space align", pairs.len()),
         image: alignment.image(),
         text: alignment.text(),
         logit_scale: alignment.scale(),
-        image_mean: mean(pairs.images(), alignment.image()),
-        text_mean: mean(pairs.texts(), alignment.text()),
+        // Without a curve the package has no such scores, which is allowed.
+        match_image_text: alignment.matching(&image_mean, &text_mean).ok(),
+        image_mean,
+        text_mean,
     };
     derive_model(encoder.package(), &derived, output)
         .map(drop)

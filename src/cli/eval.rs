@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use rayon::prelude::*;
 use sextant::eval::{
-    ClassifyReport, ClassifyTally, EvalError, RetrieveReport, read_captions, read_truth, retrieve,
+    ClassifyReport, ClassifyTally, EvalError, HubCorrection, RetrieveReport, read_captions,
+    read_truth, retrieve, retrieve_corrected,
 };
-use sextant::{EncodeError, ScoreOptions, Scorer};
+use sextant::space::{Centres, centred};
+use sextant::{Embedding, EncodeError, Encoder, ScoreOptions, Scorer};
 
 use super::inputs;
 use super::label::LabelSource;
@@ -39,6 +41,12 @@ pub enum EvalCommand {
         /// Table: file TAB number TAB caption
         #[arg(long, value_name = "TSV")]
         captions: PathBuf,
+        /// Take each modality's mean (from the package) off first
+        #[arg(long)]
+        centred: bool,
+        /// Correct scores for hubs: CSLS, or a bank of other queries
+        #[arg(long, value_enum)]
+        hubs: Option<Hubs>,
     },
     /// Finding things: is the heat map's peak inside of the annotated box?
     Where {
@@ -51,12 +59,23 @@ pub enum EvalCommand {
     },
 }
 
+/// How `eval retrieve` corrects for hubs.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Hubs {
+    /// Cross-domain similarity local scaling
+    Csls,
+    /// Query-bank normalisation
+    Bank,
+}
+
 /// Runs the command.
 pub fn run(command: &EvalCommand, global: &Global) -> Result<Outcome, Failure> {
     global.require_format(&[Format::Text, Format::Json])?;
     match command {
         EvalCommand::Classify { images, truth, labels } => classify(images, truth, labels, global),
-        EvalCommand::Retrieve { images, captions } => run_retrieve(images, captions, global),
+        EvalCommand::Retrieve { images, captions, centred, hubs } => {
+            run_retrieve(images, captions, *centred, *hubs, global)
+        }
         EvalCommand::Where { images, instances } => {
             super::eval_where::run(images, instances, global)
         }
@@ -113,7 +132,13 @@ fn classify(
     Ok(Outcome { failed })
 }
 
-fn run_retrieve(images: &Path, captions: &Path, global: &Global) -> Result<Outcome, Failure> {
+fn run_retrieve(
+    images: &Path,
+    captions: &Path,
+    centred: bool,
+    hubs: Option<Hubs>,
+    global: &Global,
+) -> Result<Outcome, Failure> {
     let table = read_captions(captions).map_err(usage)?;
     let encoder = global.encoder()?;
     encoder.load_image().map_err(|e| Failure::Unfit(e.to_string()))?;
@@ -163,9 +188,38 @@ fn run_retrieve(images: &Path, captions: &Path, global: &Global) -> Result<Outco
         progress.set(embedded.len());
     }
     drop(progress);
-    let report = retrieve(&gallery, &embedded, failed).expect("one encoder has one space");
+    if centred {
+        centre(&encoder, gallery.iter_mut().chain(embedded.iter_mut().map(|(_, text)| text)))?;
+    }
+    let correction = hubs.map(|hubs| match hubs {
+        Hubs::Csls => HubCorrection::LocalScaling,
+        Hubs::Bank => HubCorrection::QueryBank,
+    });
+    let report = match correction {
+        None => retrieve(&gallery, &embedded, failed).expect("one encoder has one space"),
+        Some(correction) => retrieve_corrected(&gallery, &embedded, failed, correction)
+            .map_err(|e| Failure::Usage(format!("{}: {e}", captions.display())))?,
+    };
     print_retrieve(&report, global.format)?;
     Ok(Outcome { failed })
+}
+
+/// Takes the package's means off.
+fn centre<'a>(
+    encoder: &Encoder,
+    embeddings: impl Iterator<Item = &'a mut Embedding>,
+) -> Result<(), Failure> {
+    let manifest = encoder.package().manifest();
+    let (image, text) = (&manifest.calibration.image_mean, &manifest.calibration.text_mean);
+    let (Some(image), Some(text)) = (image, text) else {
+        let name = &manifest.name;
+        return Err(Failure::Unfit(format!("model \"{name}\" stores no means of its modalities")));
+    };
+    let centres = Centres { image: Some(image), text: Some(text) };
+    for embedding in embeddings {
+        *embedding = centred(embedding, centres).map_err(|e| Failure::Unfit(e.to_string()))?;
+    }
+    Ok(())
 }
 
 fn usage(error: EvalError) -> Failure {

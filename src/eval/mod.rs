@@ -9,5 +9,5 @@ mod table;
 pub use calibration::expected_calibration_error;
 pub use classify::{ClassifyReport, ClassifyTally};
 pub use places::{PlaceReport, PlaceTally, Thing, read_instances};
-pub use retrieve::{RetrieveReport, retrieve};
+pub use retrieve::{HubCorrection, RetrieveReport, retrieve, retrieve_corrected};
 pub use table::{EvalError, read_captions, read_pairs, read_truth};

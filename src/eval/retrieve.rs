@@ -5,9 +5,16 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::embedding::{Embedding, EmbeddingError, dot};
+use crate::space::{Points, QueryBank, Similarities, SpaceError, local_scaling};
 
 /// The ranks reported.
 const RANKS: [usize; 3] = [1, 5, 10];
+
+/// Neighbours of CSLS.
+const NEIGHBOURS: usize = 10;
+
+/// Scale of query-bank normalisation, its authors' choice.
+const SCALE: f32 = 20.0;
 
 /// What `eval retrieve` reports: recall at 1, 5 and 10, in `[0, 1]`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,22 +48,70 @@ pub fn retrieve(
         .iter()
         .map(|(_, caption)| images.iter().map(|i| dot(i.values(), caption.values())).collect())
         .collect();
+    Ok(ranked(&rows, captions, images.len(), failed))
+}
+
+/// How similarities are corrected for hubs before ranking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HubCorrection {
+    /// CSLS with ten neighbours.
+    LocalScaling,
+    /// Query-bank normalisation, hubs only, with a scale of 20: each half of the captions is the
+    /// bank of the other.
+    QueryBank,
+}
+
+/// [`retrieve`] with scores corrected for hubs.
+///
+/// # Errors
+/// [`SpaceError`] when embeddings come from different spaces or a side is empty.
+pub fn retrieve_corrected(
+    images: &[Embedding],
+    captions: &[(usize, Embedding)],
+    failed: usize,
+    correction: HubCorrection,
+) -> Result<RetrieveReport, SpaceError> {
+    let gallery = Points::from_embeddings(images)?;
+    let texts = Points::from_embeddings(captions.iter().map(|(_, caption)| caption))?;
+    let similarities = Similarities::between(&texts, &gallery)?;
+    let rows = match correction {
+        HubCorrection::LocalScaling => local_scaling(&similarities, NEIGHBOURS)?,
+        HubCorrection::QueryBank => {
+            let half = |odd: usize| -> Result<QueryBank, SpaceError> {
+                let rows: Vec<usize> = (0..texts.rows()).filter(|row| row % 2 == odd).collect();
+                QueryBank::new(&Similarities::between(&texts.select(&rows), &gallery)?, SCALE)
+            };
+            let banks = [half(1)?, half(0)?];
+            (0..texts.rows())
+                .map(|row| banks[row % 2].scores(similarities.row(row), true))
+                .collect::<Result<_, _>>()?
+        }
+    };
+    Ok(ranked(&rows, captions, images.len(), failed))
+}
+
+fn ranked(
+    rows: &[Vec<f32>],
+    captions: &[(usize, Embedding)],
+    images: usize,
+    failed: usize,
+) -> RetrieveReport {
     let image_ranks = rows
         .iter()
         .zip(captions)
         .map(|(row, (own, _))| row.iter().filter(|&&similarity| similarity > row[*own]).count());
-    let text_ranks = (0..images.len()).filter_map(|image| {
+    let text_ranks = (0..images).filter_map(|image| {
         let own = rows.iter().zip(captions).filter(|(_, (of, _))| *of == image);
         let best = own.map(|(row, _)| row[image]).reduce(f32::max)?;
         Some(rows.iter().filter(|row| row[image] > best).count())
     });
-    Ok(RetrieveReport {
-        n_images: images.len(),
+    RetrieveReport {
+        n_images: images,
         n_captions: captions.len(),
         failed,
         image_recall: recall(image_ranks.collect()),
         text_recall: recall(text_ranks.collect()),
-    })
+    }
 }
 
 fn recall(ranks: Vec<usize>) -> BTreeMap<usize, f64> {
@@ -80,5 +135,13 @@ mod tests {
         assert_eq!(report.image_recall[&1], 0.5);
         assert_eq!(report.image_recall[&5], 1.0);
         assert_eq!(report.text_recall[&1], 1.0);
+        // Local scaling gives the second caption its own picture.
+        let captions = [(0, at(1.0, 0.1)), (1, at(0.8, 0.6))];
+        assert_eq!(retrieve(&images, &captions, 0).unwrap().image_recall[&1], 0.5);
+        let scaled = retrieve_corrected(&images, &captions, 0, HubCorrection::LocalScaling);
+        assert_eq!(scaled.unwrap().image_recall[&1], 1.0);
+        let banked = retrieve_corrected(&images, &captions, 0, HubCorrection::QueryBank);
+        assert_eq!(banked.unwrap().n_captions, 2);
+        assert!(retrieve_corrected(&[], &[], 0, HubCorrection::LocalScaling).is_err());
     }
 }

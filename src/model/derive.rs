@@ -28,12 +28,14 @@ pub struct Derived<'a> {
     pub image_mean: Vec<f32>,
     /// Mean of mapped text embeddings.
     pub text_mean: Vec<f32>,
+    /// Calibration of the probability that a picture and a text match, if it was fitted again.
+    pub match_image_text: Option<[f32; 2]>,
 }
 
 /// Writes a package to the new folder `destination` whose towers end in the given maps. The maps
 /// become ordinary operators of the graphs, so that any engine can run them; the fingerprint
-/// follows from the files. Calibration other than means is dropped: it was fitted to another
-/// space.
+/// follows from the files. Calibration that `derived` does not give anew is dropped: it was
+/// fitted to another space.
 ///
 /// # Errors
 /// [`ImportError`]; nothing is left behind.
@@ -53,6 +55,7 @@ pub fn derive(
     manifest.calibration = Calibration {
         image_mean: Some(derived.image_mean.clone()),
         text_mean: Some(derived.text_mean.clone()),
+        match_image_text: derived.match_image_text,
         ..Calibration::default()
     };
     let mut files = Vec::new();

@@ -13,6 +13,7 @@ mod fusion;
 pub mod geometry;
 mod hubs;
 mod linear;
+mod logistic;
 mod neighbours;
 pub mod place;
 mod points;
@@ -24,6 +25,7 @@ pub use arithmetic::{Centres, Direction, centred, combine, combine_centred, inte
 pub use error::SpaceError;
 pub use fusion::Fusion;
 pub use hubs::{QueryBank, Similarities, local_scaling};
+pub use logistic::logistic;
 pub use neighbours::{Neighbour, nearest};
 pub use points::Points;
 pub use principal::{Principal, neighbour_recall};

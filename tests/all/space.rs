@@ -116,6 +116,19 @@ fn corrections_for_hubs_agree_with_numpy() {
 }
 
 #[test]
+fn logistic_curves_agree_with_scikit_learn() {
+    let expected = &expected()["learners"]["logistic"];
+    let (images, texts) = (points("images", 16), points("texts", 16));
+    let rolled: Vec<usize> = (0..120).map(|row| (row + 119) % 120).collect();
+    let mut values = paired_similarities(&images, &texts).unwrap();
+    values.extend(paired_similarities(&images, &texts.select(&rolled)).unwrap());
+    let answers: Vec<bool> = (0..240).map(|row| row < 120).collect();
+    let [scale, bias] = sextant::space::logistic(&values, &answers).unwrap();
+    agree("scale", f64::from(scale), &expected[0]);
+    agree("bias", f64::from(bias), &expected[1]);
+}
+
+#[test]
 fn principal_components_agree_with_scikit_learn() {
     let expected = &expected()["principal"];
     let images = points("images", 16);

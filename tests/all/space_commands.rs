@@ -156,6 +156,7 @@ fn a_derived_package_maps_every_embedding() {
         logit_scale: 7.0,
         image_mean: vec![0.0; dimension],
         text_mean: vec![0.0; dimension],
+        match_image_text: None,
     };
     let folder = home.path().join("turned");
     derive_model(&package, &derived, &folder).unwrap();

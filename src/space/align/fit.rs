@@ -8,6 +8,7 @@ use super::loss::{Batch, Maps, contrastive, loss, mapped};
 use super::pairs::Pairs;
 use super::recall::{Recall, recall};
 use crate::space::error::SpaceError;
+use crate::space::logistic::logistic;
 use crate::space::points::Points;
 use crate::space::sample::Dice;
 
@@ -70,6 +71,7 @@ pub struct Alignment {
     image: Vec<f32>,
     text: Vec<f32>,
     scale: f32,
+    held_out: Pairs,
 }
 
 impl Alignment {
@@ -93,6 +95,33 @@ impl Alignment {
         let map = DMatrix::from_row_slice(self.dimension, self.dimension, map);
         let (moved, _) = mapped(&map, &points.columns());
         moved.cast::<f64>().column_mean().iter().copied().collect()
+    }
+
+    /// `[scale, bias]` of the logistic curve from centred similarity to the probability that a
+    /// picture and a text match, fitted to held-out pairs and as many wrong ones.
+    ///
+    /// # Errors
+    /// As [`logistic`].
+    pub fn matching(&self, image_mean: &[f32], text_mean: &[f32]) -> Result<[f32; 2], SpaceError> {
+        let centred = |map: &[f32], points: &Points, mean: &[f32]| {
+            let map = DMatrix::from_row_slice(self.dimension, self.dimension, map);
+            let (mut moved, _) = mapped(&map, &points.columns());
+            for mut column in moved.column_iter_mut() {
+                column.iter_mut().zip(mean).for_each(|(x, m)| *x -= m);
+            }
+            moved
+        };
+        let images = centred(&self.image, self.held_out.images(), image_mean);
+        let texts = centred(&self.text, self.held_out.texts(), text_mean);
+        let (mut values, mut answers) = (Vec::new(), Vec::new());
+        for (caption, &owner) in self.held_out.owners().iter().enumerate() {
+            let other = (owner + images.ncols() / 2) % images.ncols();
+            for image in [owner, other] {
+                values.push(images.column(image).dot(&texts.column(caption)));
+                answers.push(image == owner);
+            }
+        }
+        logistic(&values, &answers)
     }
 
     /// The learned logit scale.
@@ -157,6 +186,7 @@ pub fn fit(
         image: rows(&maps.image),
         text: rows(&maps.text),
         scale: maps.log_scale.exp(),
+        held_out: judge,
     };
     Ok((alignment, report))
 }
@@ -344,6 +374,8 @@ mod tests {
         assert!(report.improves && report.after.at_5 > 0.95, "{report:?}");
         assert!(report.before.at_5 < 0.9);
         assert_eq!(alignment.image().len(), 64);
+        let [scale, bias] = alignment.matching(&[0.0; 8], &[0.0; 8]).unwrap();
+        assert!(scale > 1.0 && bias < 0.0, "{scale} {bias}");
         assert_eq!((report.fitted, report.stopping, report.before.captions), (210, 30, 60));
     }
 

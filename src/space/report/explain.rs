@@ -17,7 +17,7 @@ pub(super) fn explanation(key: &str) -> &'static Explanation {
     ALL.iter().find(|e| e.key == key).unwrap_or(&ALL[0])
 }
 
-const ALL: [Explanation; 21] = [
+const ALL: [Explanation; 22] = [
     Explanation {
         key: "alignment",
         title: "Alignment",
@@ -121,6 +121,14 @@ const ALL: [Explanation; 21] = [
         source: "participation ratio of the covariance",
         advice: "As for the effective rank.",
         bounds: None,
+    },
+    Explanation {
+        key: "short_recall",
+        title: "Neighbours kept by short rows",
+        meaning: "Share of each row's ten nearest that are still among them when rows keep a quarter of their numbers, along the axes of most variance.",
+        source: "principal components (Pearson 1901)",
+        advice: "Keep more numbers, or search short rows first and the best hundred again with whole ones.",
+        bounds: Some([0.85, 0.6]),
     },
     Explanation {
         key: "two_nearest",

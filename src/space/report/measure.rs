@@ -10,7 +10,7 @@ use crate::space::geometry::{
     random_similarities, two_nearest_dimension, uniformity,
 };
 use crate::space::points::Points;
-use crate::space::principal::Principal;
+use crate::space::principal::{Principal, neighbour_recall};
 use crate::space::sample::sample;
 
 /// Neighbours of hubness.
@@ -160,6 +160,10 @@ fn set_figures(report: &mut Report, points: &Points, of: &'static str) {
     let rank = effective_rank(points);
     push(report, "effective_rank", of, rank.as_ref().map(|r| r.rank).map_err(SpaceError::clone));
     push(report, "participation", of, rank.map(|r| r.participation));
+    let quarter = (points.dimension() / 4).max(1);
+    let short = Principal::fit(points, quarter).and_then(|p| p.apply(points));
+    let kept = short.and_then(|short| neighbour_recall(points, &short, HUB_NEIGHBOURS));
+    push(report, "short_recall", of, kept);
     push(report, "two_nearest", of, two_nearest_dimension(points).map(|t| t.dimension));
     let likely = maximum_likelihood_dimension(points, DIMENSION_NEIGHBOURS);
     push(report, "maximum_likelihood", of, likely);
