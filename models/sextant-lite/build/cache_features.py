@@ -1,6 +1,7 @@
 """Runs the frozen backbone once over every training picture and keeps the pooled features.
 
-Writes FOLDER/features/SET.VIEW.npy, float16 [pictures, 9, 1280], in the order of `pictures.files_of`.
+Writes FOLDER/features/SET.VIEW.npy, float16 [pictures, 9, 1280]. View 0 is the plain one, for measuring, of
+`pictures.measured`; views 1 and up are random ones, for training, of `pictures.files_of`.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("data")
     arguments.add_argument("folder")
-    arguments.add_argument("--views", type=int, default=4, help="views of a picture: one plain, the rest random")
+    arguments.add_argument("--views", type=int, default=2, help="random views of a picture")
     arguments = arguments.parse_args()
     os.makedirs(os.path.join(arguments.folder, "features"), exist_ok=True)
     graph = os.path.join(arguments.folder, "pooled.onnx")
@@ -38,12 +39,13 @@ def main():
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     with ThreadPoolExecutor(2) as pool:
-        for number in range(arguments.views):
+        for number in range(arguments.views + 1):
             for name, (_, _, squashed) in pictures.SETS.items():
                 path = os.path.join(arguments.folder, "features", f"{name}.{number}.npy")
-                if os.path.exists(path):
+                files = pictures.files_of(arguments.data, name) if number else pictures.measured(arguments.data, name)
+                if os.path.exists(path) or not files or number > pictures.random_views(name, arguments.views):
                     continue
-                features = features_of(session, pictures.files_of(arguments.data, name), number, squashed, pool)
+                features = features_of(session, files, number, squashed, pool)
                 with open(path + ".part", "wb") as file:
                     np.save(file, features)
                 os.replace(path + ".part", path)

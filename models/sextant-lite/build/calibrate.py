@@ -2,9 +2,11 @@
 
 A label set is answered by softmax over its labels and one more outcome, "none of these":
     z_k = logit_scale / temperature * (image - image_mean) . (label_k - text_mean),   z_none = null_logit
-and P(k) = exp(z_k) / (sum_j exp(z_j) + exp(z_none)). The means are those of each modality over everyday pictures and
-nouns: without them a picture that likes every label, or a label that every picture likes, would count as known.
-Pairs are answered alone: P(match) = sigmoid(scale * similarity + bias), with one pair of numbers a kind.
+The means are those of each modality over everyday pictures and common nouns: taken away, a similarity means the same
+for every picture and every word, and one constant can stand for everything that was not asked about. The answer is
+"unknown" where that outcome is likelier than each label. A pair is answered alone, from the same centred similarity:
+P(match) = sigmoid(scale * similarity + bias), one pair of numbers a kind. Label sets are fitted on every other picture
+and reported on the rest.
 """
 
 import argparse
@@ -36,7 +38,7 @@ def trials(task, size, dice):
             chosen[0] = right
         rows.append(chosen)
         truth.append(0 if known else -1)
-    return (torch.stack(rows), torch.tensor(truth)) if rows and len(rows) == len(task.truth) else None
+    return (torch.stack(rows), torch.tensor(truth)) if len(rows) == len(task.truth) else None
 
 
 def all_trials(tasks, dice):
@@ -50,25 +52,22 @@ def all_trials(tasks, dice):
 
 
 class OpenSet:
-    """Log-probabilities of the labels, then of "none of these"."""
+    """Log-probabilities of the labels, then of "none of these", from centred embeddings."""
 
-    def __init__(self, image_mean, text_mean):
-        self.image_mean, self.text_mean = image_mean, text_mean
-        self.scale = torch.tensor(3.0, requires_grad=True)
-        self.null = torch.tensor(2.0, requires_grad=True)
+    def __init__(self):
+        self.scale = torch.tensor(3.5, requires_grad=True)
+        self.null = torch.tensor(5.0, requires_grad=True)
 
-    def log_probabilities(self, images, labels, rows=None):
-        scores = (images - self.image_mean) @ (labels - self.text_mean).T * self.scale.exp()
-        scores = scores if rows is None else scores.gather(1, rows)
+    def __call__(self, task, rows):
+        scores = (task.images @ task.labels.T).gather(1, rows) * self.scale.exp()
         return functional.log_softmax(torch.cat([scores, self.null.expand(len(scores), 1)], 1), 1)
 
     def loss(self, made):
         losses = []
         for task, rows, truth in made:
             target = torch.where(truth < 0, rows.shape[1], truth)
-            found = self.log_probabilities(task.images, task.labels, rows)
-            losses.append(functional.nll_loss(found, target, reduction="sum") / len(made) / len(target))
-        return sum(losses)
+            losses.append(functional.nll_loss(self(task, rows), target))
+        return sum(losses) / len(losses)
 
     def fit(self, made):
         optimiser = torch.optim.LBFGS([self.scale, self.null], max_iter=60, line_search_fn="strong_wolfe")
@@ -102,13 +101,25 @@ def report(made, predict):
         best, answer = found.max(1)
         confidence.append(best)
         right.append(answer == torch.where(truth < 0, rows.shape[1], truth))
-        labelled = found[:, :rows.shape[1]].sum(1)
+        labelled = found[:, :rows.shape[1]].max(1).values
         known.append(labelled[truth >= 0])
         unknown.append(labelled[truth < 0])
     known, unknown = torch.cat(known), torch.cat(unknown).sort().values
     area = (torch.searchsorted(unknown, known).float() / len(unknown)).mean().item()
     right = torch.cat(right)
-    return {"ece": calibration_error(torch.cat(confidence), right), "right": right.float().mean().item(), "auroc": area}
+    result = {"ece": calibration_error(torch.cat(confidence), right), "right": right.float().mean().item(), "auroc": area}
+    return {k: round(v, 4) for k, v in result.items()}
+
+
+def closed(tasks, scale):
+    """Calibration error and accuracy on the whole label sets of two tasks, without "none of these"."""
+    result = {}
+    for name in ("names", "everyday"):
+        found = torch.softmax(scale * tasks[name].images @ tasks[name].labels.T, 1)
+        best, answer = found.max(1)
+        right = answer == tasks[name].truth
+        result[name] = [round(calibration_error(best, right), 4), round(right.float().mean().item(), 4)]
+    return result
 
 
 def logistic(positive, negative, prior):
@@ -121,25 +132,25 @@ def logistic(positive, negative, prior):
     return [float(fitted.coef_[0, 0]), float(fitted.intercept_[0])]
 
 
-def match_pairs(stored, material, image_mean, text_mean):
-    """Logistic fits on centred similarities of pairs that belong together and pairs that do not."""
-    images, captions = stored["images"] - image_mean, stored["captions"] - text_mean
+def match_pairs(stored):
+    """Logistic fits on the similarities of pairs that belong together and pairs that do not."""
+    images, captions = stored["images"], stored["captions"]
     different = ~torch.eye(len(images), dtype=torch.bool)
     across = torch.einsum("id,jkd->ijk", images, captions)
     positive = [across.diagonal(dim1=0, dim2=1).flatten()]
     negative = [across[different].flatten()[::40]]
-    nouns = images @ (stored["nouns"] - text_mean).T
+    nouns = images @ stored["nouns"].T
     positive.append(nouns[stored["shares"] >= 0.6])
     negative.append(nouns[stored["shares"] == 0][::40])
     for task in stored["tasks"].values():
-        scores = (task.images - image_mean) @ (task.labels - text_mean).T
+        scores = task.images @ task.labels.T
         right = torch.zeros_like(scores, dtype=torch.bool)
         right[torch.arange(len(scores)), task.truth] = True
         positive.append(scores[right])
         negative.append(scores[~task.kin[task.truth]][::40])
     result = {"match_image_text": logistic(torch.cat(positive), torch.cat(negative), MATCH_PRIOR)}
     names = stored["tasks"]["names"]
-    scores = (names.images - image_mean) @ (names.images - image_mean).T
+    scores = names.images @ names.images.T
     same = names.truth[:, None] == names.truth[None]
     upper = torch.ones_like(same).triu(1)
     unlike = upper & ~names.kin[names.truth][:, names.truth]
@@ -150,6 +161,14 @@ def match_pairs(stored, material, image_mean, text_mean):
     negative = scores[different][::40].flatten()
     result["match_text_text"] = logistic(positive, negative, MATCH_PRIOR)
     return result
+
+
+def centre(stored, image_mean, text_mean):
+    """Takes the means away from every embedding, in place."""
+    for key, mean in (("images", image_mean), ("captions", text_mean), ("nouns", text_mean)):
+        stored[key] = stored[key] - mean
+    for task in stored["tasks"].values():
+        task.images, task.labels = task.images - image_mean, task.labels - text_mean
 
 
 def main():
@@ -168,24 +187,26 @@ def main():
             stored = calibration_material.gather(arguments.data, arguments.package, material)
         torch.save(stored, cache)
     image_mean, text_mean = stored["everywhere"].mean(0), stored["common"].mean(0)
+    print("norms of the means", float(image_mean.norm()), float(text_mean.norm()))
     trained = float(load_heads(os.path.join(arguments.folder, "heads.pt")).name_scale.exp())
-    fitting = all_trials(stored["tasks"], torch.Generator().manual_seed(1))
-    checking = all_trials(stored["tasks"], torch.Generator().manual_seed(2))
-    fitted = OpenSet(image_mean, text_mean).fit(fitting)
-
-    def before(task, rows):
-        scores = trained * (task.images @ task.labels.T).gather(1, rows)
-        return functional.log_softmax(torch.cat([scores, torch.full((len(scores), 1), -1e9)], 1), 1)
-
-    after = lambda task, rows: fitted.log_probabilities(task.images, task.labels, rows)
+    raw = {n: t.every_other(1) for n, t in stored["tasks"].items()}
+    centre(stored, image_mean, text_mean)
+    halves = [{n: t.every_other(k) for n, t in stored["tasks"].items()} for k in (0, 1)]
+    fitting, checking = (all_trials(h, torch.Generator().manual_seed(k)) for k, h in enumerate(halves))
+    fitted = OpenSet().fit(fitting)
+    scale = float(fitted.scale.exp())
+    plain = OpenSet()
+    plain.scale, plain.null = torch.tensor(trained).log(), torch.tensor(-1e9)
     with torch.no_grad():
-        print("before", json.dumps(report(checking, before)))
-        print("after", json.dumps(report(checking, after)))
+        print("whole sets, trained scale, not centred", json.dumps(closed(raw, trained)))
+        print("whole sets, fitted, centred", json.dumps(closed(halves[1], scale)))
+        untouched = all_trials(raw, torch.Generator().manual_seed(1))
+        print("random sets, trained scale, not centred, no none", json.dumps(report(untouched, plain)))
+        print("random sets, fitted", json.dumps(report(checking, fitted)))
         for size in SIZES:
-            some = [t for t in checking if t[1].shape[1] == size]
-            print(size, "labels", json.dumps(report(some, after)))
-        table = {"temperature": trained / float(fitted.scale.exp()), "null_logit": float(fitted.null)}
-        table.update(match_pairs(stored, material, image_mean, text_mean))
+            print(size, "labels", json.dumps(report([t for t in checking if t[1].shape[1] == size], fitted)))
+        table = {"temperature": trained / scale, "null_logit": float(fitted.null)}
+        table.update(match_pairs(stored))
     table.update(image_mean=image_mean.tolist(), text_mean=text_mean.tolist())
     with open(os.path.join(arguments.folder, "calibration.json"), "w", encoding="utf-8") as file:
         json.dump({"logit_scale": trained, "table": table}, file)

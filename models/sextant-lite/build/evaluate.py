@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import os
+import tomllib
 
 import torch
 
@@ -31,19 +32,30 @@ def retrieval(towers, folder, rows):
     return images, measure.recall(images, towers.texts([row[2].strip() for row in rows]), owner)
 
 
-def evaluate(towers, data):
+def means(package):
+    """What the scores of a label set are made without; zero before the package has a manifest."""
+    path = os.path.join(package, "model.toml")
+    if not os.path.exists(path):
+        return 0.0, 0.0
+    with open(path, "rb") as file:
+        calibration = tomllib.load(file)["calibration"]
+    return torch.tensor(calibration["image_mean"]), torch.tensor(calibration["text_mean"])
+
+
+def evaluate(towers, data, image_mean, text_mean):
     result, vectors = {}, []
     folder = os.path.join(data, "dev-eval", "imagenet-500")
     names = lines(data, "names", "imagenet1k.txt")
     rows = table(folder, "labels.tsv")
     images = towers.images([os.path.join(folder, "images", r[0]) for r in rows])
     vectors.append(images)
-    labels, truth = towers.labels(names, DEFAULT_TEMPLATES), torch.tensor([int(r[1]) for r in rows])
+    labels, truth = towers.labels(names, DEFAULT_TEMPLATES) - text_mean, torch.tensor([int(r[1]) for r in rows])
+    images = images - image_mean
     result["imagenet-500 top-1"] = measure.top(images, labels, truth)
     result["imagenet-500 top-5"] = measure.top(images, labels, truth, 5)
     by_file = {r[0]: i for i, r in enumerate(rows)}
     generic = table(folder, "generic.tsv")
-    words = towers.labels(lines(folder, "generic-labels.txt"), DEFAULT_TEMPLATES)
+    words = towers.labels(lines(folder, "generic-labels.txt"), DEFAULT_TEMPLATES) - text_mean
     some = images[[by_file[r[0]] for r in generic]]
     result["generic top-1"] = measure.top(some, words, torch.tensor([int(r[1]) for r in generic]))
     folder = os.path.join(data, "dev-eval", "flickr8k-500")
@@ -68,10 +80,10 @@ def main():
     arguments.add_argument("package")
     arguments.add_argument("--reference", help="folder of the fp32 towers, to be compared")
     arguments = arguments.parse_args()
-    quantised, result = evaluate(Towers(arguments.package), arguments.data)
+    quantised, result = evaluate(Towers(arguments.package), arguments.data, *means(arguments.package))
     print("int8", json.dumps(result), flush=True)
     if arguments.reference:
-        plain, result = evaluate(Towers(arguments.reference, ".fp32"), arguments.data)
+        plain, result = evaluate(Towers(arguments.reference, ".fp32"), arguments.data, *means(arguments.package))
         print("fp32", json.dumps(result))
         cosine = (quantised * plain).sum(1)
         print(f"image int8 against fp32: mean cosine {cosine.mean():.4f}, least {cosine.min():.4f}")

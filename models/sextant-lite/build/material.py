@@ -9,7 +9,7 @@ import torch
 import image_backbone
 import pictures
 
-LABELLED = ("houses", "grocery", "clothing", "pacs", "dreambooth", "textures")
+LABELLED = pictures.LABELLED
 CAPTIONED = ("flickr8k", "coco-mini")
 
 
@@ -26,10 +26,15 @@ class Material:
         classifier = image_backbone.load_backbone()._fc
         self.class_weight, self.class_bias = classifier.weight.detach(), classifier.bias.detach()
 
+    def plain(self, name):
+        """Pooled features of the plain view, float32 [pictures, 1280]: of `pictures.measured`, not for training."""
+        grid = np.load(os.path.join(self.folder, "features", f"{name}.0.npy"))
+        return torch.from_numpy(grid).float().mean(1)
+
     def views(self, name):
-        """Features of one set, float16 [views, pictures, 9, 1280], as many views as were cached."""
+        """Features of the random views of one set, float16 [views, pictures, 9, 1280], as many as were cached."""
         found = []
-        while os.path.exists(path := os.path.join(self.folder, "features", f"{name}.{len(found)}.npy")):
+        while os.path.exists(path := os.path.join(self.folder, "features", f"{name}.{len(found) + 1}.npy")):
             found.append(torch.from_numpy(np.load(path)))
         return torch.stack(found)
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 SIDE = 260
-RESIZE = 292
+RESIZE = 260
 MEAN = 127 / 255
 DEVIATION = 128 / 255
 
@@ -32,6 +32,8 @@ SETS = {
     "calib": ("calib/flickr8k-188", False, False),
 }
 
+LABELLED = ("houses", "grocery", "clothing", "pacs", "dreambooth", "textures")
+
 
 def files_of(data, name):
     folder = os.path.join(data, SETS[name][0], "images")
@@ -52,8 +54,15 @@ def held_out(file):
     return hashlib.sha256(os.path.basename(file).encode()).digest()[0] < 13
 
 
+def measured(data, name):
+    """The pictures that are looked at in their plain view: those kept from training, and the labelled ones."""
+    if name in ("calib", "nips2017") or name in LABELLED:
+        return files_of(data, name)
+    return [f for f in files_of(data, name) if held_out(f)] if name == "flickr8k" else []
+
+
 def plain_view(picture):
-    """The tower's own preprocessing: shorter side to 292, centre crop of 260."""
+    """The tower's own preprocessing: shorter side to 260, centre crop of 260."""
     width, height = picture.size
     short = min(width, height)
     size = (int(RESIZE * width / short), int(RESIZE * height / short))
@@ -81,6 +90,11 @@ def random_view(picture, squashed, dice):
 def to_pixels(view):
     pixels = (np.asarray(view, dtype=np.float32) - 127.0) / 128.0
     return pixels.transpose(2, 0, 1)
+
+
+def random_views(name, views):
+    """How many random views of a set's pictures are worth their time: thumbnails gain nothing from more."""
+    return 1 if name == "tiny-imagenet" else 0 if name == "calib" else views
 
 
 def load_view(file, number, squashed=False):
