@@ -33,6 +33,7 @@ ol { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr))
 li { border: 1px solid #8886; border-radius: .5rem; overflow: hidden; break-inside: avoid; }
 .picture { display: flex; align-items: center; justify-content: center; height: 12rem;
   background: #8882; text-align: center; }
+.picture a { width: 100%; height: 100%; }
 .picture img { width: 100%; height: 100%; object-fit: contain; display: block; }
 .none { padding: 1rem; opacity: .7; overflow-wrap: anywhere; }
 .text { padding: .6rem .8rem; }

@@ -4,6 +4,7 @@ mod architectures;
 mod command;
 mod first_light;
 mod index;
+mod index_command;
 mod index_damage;
 mod index_kill;
 mod preprocess;
