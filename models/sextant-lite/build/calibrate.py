@@ -22,18 +22,19 @@ from export_towers import load_heads
 from material import Material
 
 SIZES = (1, 2, 3, 5, 10, 25)
+KNOWN = 0.85  # of the label sets that somebody asks with, the share taken to hold the right label
 MATCH_PRIOR = 0.1  # of the labels that somebody asks about, the share taken to be in the picture
 
 
 def trials(task, size, dice):
-    """Random label sets for each picture, with its right label in about half: (rows [n, size], truth or -1)."""
+    """Random label sets for each picture, with its right label in KNOWN of them: (rows [n, size], truth or -1)."""
     rows, truth = [], []
     for right in task.truth.tolist():
         wrong = (~task.kin[right]).nonzero()[:, 0]
         if len(wrong) < size:
             continue
         chosen = wrong[torch.randperm(len(wrong), generator=dice)[:size]]
-        known = torch.rand(1, generator=dice).item() < 0.5
+        known = torch.rand(1, generator=dice).item() < KNOWN
         if known:
             chosen[0] = right
         rows.append(chosen)
