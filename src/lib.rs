@@ -33,6 +33,7 @@ mod label;
 mod model;
 pub mod picture;
 pub mod space;
+pub mod watch;
 
 pub use embedding::{Embedding, EmbeddingError, Modality, SpaceId};
 pub use encode::{

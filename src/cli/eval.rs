@@ -57,6 +57,8 @@ pub enum EvalCommand {
         #[arg(long, value_name = "JSON")]
         instances: PathBuf,
     },
+    /// Events of a recording against what a person saw
+    Watch(super::eval_watch::EvalWatchArgs),
 }
 
 /// How `eval retrieve` corrects for hubs.
@@ -79,6 +81,7 @@ pub fn run(command: &EvalCommand, global: &Global) -> Result<Outcome, Failure> {
         EvalCommand::Where { images, instances } => {
             super::eval_where::run(images, instances, global)
         }
+        EvalCommand::Watch(args) => super::eval_watch::run(args, global),
     }
 }
 

@@ -5,6 +5,7 @@ mod bench;
 mod contact_sheet;
 mod embed;
 mod eval;
+mod eval_watch;
 mod eval_where;
 mod examples;
 mod index;
@@ -24,6 +25,7 @@ mod search;
 mod selection;
 mod similar;
 mod space;
+mod watch;
 mod where_;
 
 use std::process::ExitCode;
@@ -103,6 +105,8 @@ enum Command {
     /// Look at, check and import model packages
     #[command(subcommand)]
     Model(model::ModelCommand),
+    /// Label what a camera sees, steadily: events as JSON lines
+    Watch(Box<watch::WatchArgs>),
     /// Measure a model offline
     #[command(subcommand)]
     Eval(eval::EvalCommand),
@@ -185,6 +189,7 @@ impl Cli {
             Command::Index(command) => index::run(&command, global),
             Command::Search(args) => search::run(&args, global),
             Command::Model(command) => model::run(&command, global),
+            Command::Watch(args) => watch::run(&args, global),
             Command::Eval(command) => eval::run(&command, global),
             Command::Bench(args) => bench::run(&args, global),
         }
@@ -195,9 +200,13 @@ impl Global {
     /// The encoder that `--model` and the limits ask for.
     pub fn encoder(&self) -> Result<Encoder, Failure> {
         let package = sextant::find_model(&self.model)?;
-        let mut limits = DecodeLimits::default();
-        limits.max_pixels = self.max_megapixels * 1_000_000;
-        Ok(Encoder::with_limits(package, limits))
+        Ok(Encoder::with_limits(package, self.limits()))
+    }
+
+    /// How large a picture may be.
+    pub fn limits(&self) -> DecodeLimits {
+        let max_pixels = self.max_megapixels * 1_000_000;
+        DecodeLimits { max_pixels, ..DecodeLimits::default() }
     }
 
     /// Refuses formats that a command does not print.

@@ -5,9 +5,11 @@ mod classify;
 mod places;
 mod retrieve;
 mod table;
+mod watch;
 
 pub use calibration::expected_calibration_error;
 pub use classify::{ClassifyReport, ClassifyTally};
 pub use places::{PlaceReport, PlaceTally, Thing, read_instances};
 pub use retrieve::{HubCorrection, RetrieveReport, retrieve, retrieve_corrected};
 pub use table::{EvalError, read_captions, read_pairs, read_truth};
+pub use watch::{Visit, WatchReport, compare_visits, read_visits};

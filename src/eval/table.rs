@@ -97,7 +97,7 @@ pub fn read_pairs(path: &Path) -> Result<Vec<(String, String)>, EvalError> {
     })
 }
 
-fn rows<T>(
+pub(super) fn rows<T>(
     path: &Path,
     expected: &'static str,
     parse: impl Fn(&mut std::str::Split<'_, char>) -> Option<T>,

@@ -11,3 +11,4 @@ mod preprocess;
 mod preprocess_damage;
 mod space;
 mod space_commands;
+mod watch;

@@ -1,0 +1,35 @@
+//! Label what a camera sees, steadily: from frames over time to events.
+//!
+//! A [`Source`] reads frames on a thread of its own and drops the oldest of a live camera rather
+//! than fall behind; [`Frames`] makes them ready for the encoder on another; a [`Watcher`] takes
+//! their embeddings and reports when a label enters and when it leaves, by the agreement of
+//! several frames. How it is used from the command line is told in `docs/watch.md`.
+
+mod consensus;
+mod counters;
+mod error;
+mod ffmpeg;
+mod folder;
+mod gif;
+mod mjpeg;
+mod motion;
+mod prepare;
+mod queue;
+mod region;
+mod rules;
+mod scene;
+mod source;
+mod watcher;
+mod y4m;
+
+pub use consensus::{Calm, Change, Track};
+pub use counters::{Counters, Counts};
+pub use error::WatchError;
+pub use mjpeg::JpegSplitter;
+pub use motion::MotionGate;
+pub use prepare::{Frames, Next, PrepareOptions, Prepared, View};
+pub use region::Region;
+pub use rules::{Action, Hours, Rule, Rules};
+pub use scene::{Scene, is_absence};
+pub use source::{Moment, Source, SourceOptions};
+pub use watcher::{Happening, UNKNOWN, Watcher};

@@ -1,0 +1,224 @@
+//! `sextant watch` as a user runs it: sources, bad input, rules, keeping, signals.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::command::{root, sextant};
+
+const LABELS: &str = "a car,an empty road";
+
+fn jpeg(name: &str) -> Vec<u8> {
+    fs::read(root().join("tests/golden/preprocess/source").join(name)).unwrap()
+}
+
+fn watch(source: &Path, more: &[&str]) -> crate::command::Said {
+    let mut arguments = vec!["watch".to_owned(), source.display().to_string()];
+    arguments.extend(["--labels".to_owned(), LABELS.to_owned()]);
+    arguments.extend(more.iter().map(|&text| text.to_owned()));
+    sextant(arguments)
+}
+
+#[test]
+fn damage_between_frames_is_counted_and_nothing_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("film.mjpeg");
+    let (good, other) = (jpeg("rgb.jpg"), jpeg("grey.jpg"));
+    let mut stream = Vec::new();
+    for _ in 0..6 {
+        stream.extend(&good);
+        // Another size, a cut frame, zero bytes and garbage.
+        stream.extend(&other);
+        stream.extend(&good[..good.len() / 2]);
+        stream.extend([0; 5000]);
+        stream.extend(b"garbage ".repeat(2000));
+    }
+    fs::write(&path, stream).unwrap();
+    let said = watch(&path, &["--sample", "0.04", "--fps", "0", "--motion", "0"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let samples: Vec<_> = said.json();
+    let samples = samples.iter().filter(|line| line["event"] == "sample");
+    assert_eq!(samples.count(), 12, "{}", said.err);
+    assert!(said.err.contains("12 frames: 12 encoded"), "{}", said.err);
+    assert!(said.err.contains("damaged") && said.err.contains("bytes of garbage"), "{}", said.err);
+}
+
+#[test]
+fn events_have_the_documented_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("film.mjpeg");
+    fs::write(&path, jpeg("rgb.jpg").repeat(50)).unwrap();
+    // With a threshold of nothing, every label enters, after three frames that agree.
+    let said = watch(&path, &["--enter", "0", "--leave", "0", "--roi", "left=0,0,0.5,1.0"]);
+    let lines = said.json();
+    assert_eq!(lines.len(), 2, "{}\n{}", said.out, said.err);
+    let first = &lines[0];
+    for key in ["time", "frame", "event", "label", "score", "region"] {
+        assert!(first.get(key).is_some(), "{key}");
+    }
+    assert_eq!((&first["event"], &first["region"]), (&"enter".into(), &"left".into()));
+    assert!(first["time"].as_f64().unwrap() < 0.5);
+    assert!(said.err.contains("still"), "fifty equal frames: {}", said.err);
+}
+
+#[test]
+fn gifs_and_y4m_are_read_without_help() {
+    let gif = root().join("tests/golden/preprocess/source/animated.gif");
+    let said = watch(&gif, &["--fps", "0"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("film.y4m");
+    let mut bytes = b"YUV4MPEG2 W16 H16 F10:1 C420jpeg\n".to_vec();
+    for level in [10u8, 200, 30] {
+        bytes.extend(b"FRAME\n");
+        bytes.extend([level; 16 * 16 * 3 / 2]);
+    }
+    bytes.extend(b"FRAME\nhalf");
+    fs::write(&path, bytes).unwrap();
+    let said = watch(&path, &["--fps", "0"]);
+    assert!(said.err.contains("3 frames") && said.err.contains("cut short"), "{}", said.err);
+    assert_eq!(said.code, 1);
+}
+
+#[test]
+fn what_cannot_be_watched_is_named() {
+    let said = watch(Path::new("no/such/film.mp4"), &[]);
+    assert_eq!(said.code, 2);
+    assert!(said.err.contains("no/such/film.mp4"), "{}", said.err);
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.toml");
+    fs::write(&rules, "[[rule]]\nlabel = 'a car'\nsnapshit = 'x'\n").unwrap();
+    let gif = root().join("tests/golden/preprocess/source/animated.gif");
+    let rules = rules.display().to_string();
+    let said = watch(&gif, &["--rules", &rules]);
+    assert_eq!(said.code, 3);
+    assert!(said.err.contains("did you mean \"snapshot\"?"), "{}", said.err);
+    let said = watch(&gif, &["--roi", "1,2,3"]);
+    assert_eq!(said.code, 2);
+}
+
+#[test]
+fn rules_act_and_a_hanging_command_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (film, rules) = (folder.path().join("film.mjpeg"), folder.path().join("rules.toml"));
+    let (shots, seen) = (folder.path().join("shots"), folder.path().join("seen.txt"));
+    fs::write(&film, jpeg("rgb.jpg").repeat(50)).unwrap();
+    let text = format!(
+        "[[rule]]\nname = 'first'\nlabel = 'a car'\nprint = true\nsnapshot = {shots:?}\n\
+         command = ['sh', '-c', 'cat > {}']\nindex = {:?}\n\
+         [[rule]]\nname = 'slow'\nlabel = 'a car'\ncommand = ['sleep', '1000']\ntimeout = 0.2\n",
+        seen.display(),
+        folder.path().join("rule.index"),
+    );
+    fs::write(&rules, text).unwrap();
+    let rules = rules.display().to_string();
+    let said = watch(&film, &["--enter", "0", "--leave", "0", "--motion", "0", "--rules", &rules]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.err.contains("first: a car enters"), "{}", said.err);
+    assert!(said.err.contains("\"slow\": its command took too long"), "{}", said.err);
+    assert_eq!(fs::read_dir(&shots).unwrap().count(), 2);
+    let event: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&seen).unwrap()).unwrap();
+    assert_eq!(event["label"], "a car");
+    assert_eq!(sextant::index::Index::open(folder.path().join("rule.index")).unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_kept_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let film = folder.path().join("film.mjpeg");
+    fs::write(&film, jpeg("rgb.jpg").repeat(40)).unwrap();
+    let index = folder.path().join("seen.index");
+    let path = index.display().to_string();
+    let all = ["--index", &path, "--index-every", "0", "--motion", "0"];
+    let said = watch(&film, &all);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let kept = sextant::index::Index::open(&index).unwrap().len();
+    assert!(kept >= 15, "{kept} rows");
+    // Reading it again replaces the rows.
+    watch(&film, &all);
+    assert_eq!(sextant::index::Index::open(&index).unwrap().len(), kept);
+    let bounded: Vec<&str> = all.into_iter().chain(["--keep-count", "7"]).collect();
+    let said = watch(&film, &bounded);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(sextant::index::Index::open(&index).unwrap().len() <= 7);
+}
+
+/// A watch that runs until it is ended.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(home: &Path, source: &str, more: &[&str]) -> Running {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sextant"));
+    command.args(["watch", source, "--labels", LABELS]).args(more);
+    command.env("SEXTANT_CACHE", home.join("cache")).env("NOTIFY_SOCKET", home.join("notify"));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    Running(command.spawn().unwrap())
+}
+
+#[test]
+fn a_folder_is_followed_and_a_signal_ends_it_cleanly() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = UnixDatagram::bind(home.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    let incoming = home.path().join("incoming");
+    fs::create_dir(&incoming).unwrap();
+    fs::write(incoming.join("0.jpg"), jpeg("rgb.jpg")).unwrap();
+    let metrics = home.path().join("watch.prom");
+    let source = incoming.display().to_string();
+    let written = metrics.display().to_string();
+    let more = ["--sample", "0.1", "--motion", "0", "--metrics", &written];
+    let mut running = start(home.path(), &source, &more);
+    let mut buffer = [0; 64];
+    let length = socket.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"READY=1");
+    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+    let mut next =
+        || -> serde_json::Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(next()["frame"], 0);
+    // Half written, then whole: one picture.
+    let picture = jpeg("420.jpg");
+    let mut file = fs::File::create(incoming.join("1.jpg")).unwrap();
+    file.write_all(&picture[..100]).unwrap();
+    file.sync_all().unwrap();
+    file.write_all(&picture[100..]).unwrap();
+    drop(file);
+    let second = next();
+    assert_eq!(second["frame"], 1);
+    assert!(second["time"].as_str().unwrap().ends_with('Z'), "{second}");
+    let ended = Command::new("kill").arg(running.0.id().to_string()).status().unwrap();
+    assert!(ended.success());
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+    let metrics = fs::read_to_string(metrics).unwrap();
+    assert!(metrics.contains("\nsextant_frames_total 2\n"), "{metrics}");
+}
+
+#[test]
+fn a_camera_that_is_too_fast_loses_its_oldest_frames_only() {
+    let home = tempfile::tempdir().unwrap();
+    let mut running =
+        start(home.path(), "-", &["--fps", "0", "--motion", "0", "--sample", "0.001"]);
+    let mut stdin = running.0.stdin.take().unwrap();
+    let frames = 400;
+    let stream = jpeg("rgb.jpg").repeat(frames);
+    let feeder = std::thread::spawn(move || stdin.write_all(&stream).is_ok());
+    let lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+    let samples: Vec<serde_json::Value> = lines
+        .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+        .filter(|line: &serde_json::Value| line["event"] == "sample")
+        .collect();
+    assert!(feeder.join().unwrap(), "the camera is never held up for good");
+    assert!(samples.len() < frames, "some frames were dropped");
+    let last = samples.last().unwrap();
+    assert_eq!(last["frame"], frames - 1, "the newest frame is always seen");
+    assert!(running.0.wait().unwrap().success());
+}
