@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use sextant::space::place::{PlaceFeatures, SCALES};
+use sextant::space::place::{FOCUS_SCALES, PlaceFeatures};
 use sextant::{
     CompiledLabels, Embedding, EncodeError, Encoder, LabelError, LabelSet, Labelling, ScoreOptions,
     Scorer, TextCache, decode_file,
@@ -121,7 +121,7 @@ fn focused(
     let source = path.display().to_string();
     let picture = decode_file(path, encoder.limits())?;
     let whole = encoder.image(&picture, &source)?;
-    let features = PlaceFeatures::new(encoder, &picture, &source, &SCALES[..1])?;
+    let features = PlaceFeatures::new(encoder, &picture, &source, &FOCUS_SCALES)?;
     let shown = (0..labels.labels().len()).filter(|&label| !labels.labels()[label].negative);
     let texts: Vec<&[f32]> = shown.map(|label| labels.row(label)).collect();
     // Places that cancel each other leave the whole picture as it is.

@@ -7,7 +7,7 @@ use clap::Args;
 use rayon::prelude::*;
 use sextant::eval::{expected_calibration_error, read_pairs};
 use sextant::index::{Filter, Index, Reader};
-use sextant::space::place::{PlaceFeatures, SCALES, blur_outside};
+use sextant::space::place::{FOCUS_SCALES, PlaceFeatures, blur_outside};
 use sextant::space::report::{Figure, Report, ReportInput, Verdict, report};
 use sextant::space::{Points, SpaceError, sample};
 use sextant::{Embedding, Encoder, Modality, decode_file, match_probability};
@@ -237,8 +237,8 @@ fn change(
     let source = path.display().to_string();
     let picture = decode_file(&path, encoder.limits()).ok()?;
     let text = texts[place].as_ref()?;
-    let features = PlaceFeatures::new(encoder, &picture, &source, &SCALES[..1]).ok()?;
-    let region = features.heat(text, &[]).ok()?.region(BOX_SHARE);
+    let features = PlaceFeatures::new(encoder, &picture, &source, &FOCUS_SCALES).ok()?;
+    let region = features.heat(text).ok()?.region(BOX_SHARE);
     let advantage = |picture| {
         let whole = encoder.image(picture, &source).ok()?;
         let others: Vec<f32> = texts

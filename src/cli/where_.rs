@@ -8,8 +8,8 @@ use image::RgbImage;
 use serde::Serialize;
 use sextant::picture::{Picture, Pixels};
 use sextant::space::place::{
-    Finder, HeatMap, PlaceFeatures, Region, SCALES, Spot, draw_heat, draw_segments, segment_colour,
-    segments,
+    COARSE_SCALES, Finder, HeatMap, PlaceFeatures, Region, SCALES, Spot, draw_heat, draw_segments,
+    segment_colour, segments,
 };
 use sextant::{Encoder, TextCache, decode_file};
 
@@ -27,7 +27,7 @@ pub struct WhereArgs {
     /// Write the picture with the heat map (or, for several texts, coloured parts) as PNG
     #[arg(short, long, value_name = "FILE.png")]
     output: Option<PathBuf>,
-    /// Look once at the whole instead of also at parts: five times as fast, less exact
+    /// Look once at the whole instead of at parts: many times as fast, less exact
     #[arg(long)]
     coarse: bool,
     /// How far from the surroundings' level to the peak the box reaches (0 to 1)
@@ -36,7 +36,7 @@ pub struct WhereArgs {
 }
 
 /// Level of boxes; chosen on pasted objects whose place was known.
-pub const BOX_SHARE: f32 = 0.5;
+pub const BOX_SHARE: f32 = 0.4;
 
 fn parse_share(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
@@ -75,7 +75,7 @@ pub fn run(args: &WhereArgs, global: &Global) -> Result<Outcome, Failure> {
         }
     };
     let unfit = |e: sextant::EncodeError| Failure::Unfit(e.to_string());
-    let scales = if args.coarse { &SCALES[..1] } else { &SCALES[..] };
+    let scales = if args.coarse { &COARSE_SCALES[..] } else { &SCALES[..] };
     let finder = finder(&encoder, &args.texts)?;
     let features = PlaceFeatures::new(&encoder, &picture, &source, scales).map_err(unfit)?;
     let whole = encoder.image(&picture, &source).map_err(unfit)?;

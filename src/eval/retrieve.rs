@@ -48,7 +48,7 @@ pub fn retrieve(
         .iter()
         .map(|(_, caption)| images.iter().map(|i| dot(i.values(), caption.values())).collect())
         .collect();
-    Ok(ranked(&rows, captions, images.len(), failed))
+    Ok(ranked(&rows, &rows, captions, images.len(), failed))
 }
 
 /// How similarities are corrected for hubs before ranking.
@@ -57,7 +57,7 @@ pub enum HubCorrection {
     /// CSLS with ten neighbours.
     LocalScaling,
     /// Query-bank normalisation, hubs only, with a scale of 20: each half of the captions is the
-    /// bank of the other.
+    /// bank of the other. Finding captions stays as it is.
     QueryBank,
 }
 
@@ -87,11 +87,18 @@ pub fn retrieve_corrected(
                 .collect::<Result<_, _>>()?
         }
     };
-    Ok(ranked(&rows, captions, images.len(), failed))
+    // A query bank makes scores of one query comparable, not those of different queries.
+    let plain: Vec<Vec<f32>> =
+        (0..texts.rows()).map(|row| similarities.row(row).to_vec()).collect();
+    let for_texts = if correction == HubCorrection::QueryBank { &plain } else { &rows };
+    Ok(ranked(&rows, for_texts, captions, images.len(), failed))
 }
 
+/// Ranks by scores of every caption (outer) with every picture: one table for finding pictures,
+/// one for finding captions.
 fn ranked(
     rows: &[Vec<f32>],
+    for_texts: &[Vec<f32>],
     captions: &[(usize, Embedding)],
     images: usize,
     failed: usize,
@@ -101,9 +108,9 @@ fn ranked(
         .zip(captions)
         .map(|(row, (own, _))| row.iter().filter(|&&similarity| similarity > row[*own]).count());
     let text_ranks = (0..images).filter_map(|image| {
-        let own = rows.iter().zip(captions).filter(|(_, (of, _))| *of == image);
+        let own = for_texts.iter().zip(captions).filter(|(_, (of, _))| *of == image);
         let best = own.map(|(row, _)| row[image]).reduce(f32::max)?;
-        Some(rows.iter().filter(|row| row[image] > best).count())
+        Some(for_texts.iter().filter(|row| row[image] > best).count())
     });
     RetrieveReport {
         n_images: images,

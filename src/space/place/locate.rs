@@ -9,13 +9,19 @@ use crate::picture::{Picture, Pixels, Preprocess, ResizeMode};
 use crate::space::arithmetic::combine;
 use crate::space::error::SpaceError;
 
-/// How closely a picture is looked at: the size of tiles as a part of the largest that fits.
-/// Each is a pass of its own over the whole picture.
-pub const SCALES: [f64; 2] = [1.0, 0.6];
+/// How closely a picture is looked at: the size of tiles as a part of the largest that fits. Each
+/// is a pass of its own over the whole picture. Chosen, as is [`FOCUS_SCALES`], on labelled
+/// pictures pasted into other scenes.
+pub const SCALES: [f64; 2] = [0.6, 0.35];
 
-/// Scale of similarities when a text competes with surroundings. Chosen, like the competition
-/// itself, on labelled pictures pasted into other scenes.
-const SHARPNESS: f32 = 20.0;
+/// The largest tiles only, for a quick look.
+pub const COARSE_SCALES: [f64; 1] = [1.0];
+
+/// Tiles for [`PlaceFeatures::focused`].
+pub const FOCUS_SCALES: [f64; 1] = [0.6];
+
+/// How much places that resemble a label outweigh others when a picture is focused.
+const SHARPNESS: f32 = 40.0;
 
 /// Embeddings of a picture's places at some scales.
 ///
@@ -61,29 +67,19 @@ impl PlaceFeatures {
         Ok(Self { picture: size, layers })
     }
 
-    /// Where a text is: for each place, the probability of the text against `others` (ordinary
-    /// things such as sky, wall and floor), `softmax(20 * similarity)`. Without others it is the
-    /// plain similarity.
+    /// Where a text is: the similarity of each place to it.
     ///
     /// # Errors
-    /// [`EmbeddingError::SpaceMismatch`] when texts and places come from different spaces.
-    pub fn heat(&self, text: &Embedding, others: &[Embedding]) -> Result<HeatMap, EmbeddingError> {
+    /// [`EmbeddingError::SpaceMismatch`] when text and places come from different spaces.
+    pub fn heat(&self, text: &Embedding) -> Result<HeatMap, EmbeddingError> {
         if let Some(place) = self.places().next() {
-            others.iter().chain([text]).try_for_each(|text| text.similarity(place).map(drop))?;
+            text.similarity(place)?;
         }
-        let value = |place: &Embedding| {
-            let own = dot(place.values(), text.values());
-            if others.is_empty() {
-                return own;
-            }
-            let rival = |other: &Embedding| dot(place.values(), other.values()) - own;
-            1.0 / (1.0 + others.iter().map(|other| (SHARPNESS * rival(other)).exp()).sum::<f32>())
-        };
         let map = |(tile, grid): &(Tile, PlaceGrid)| TileMap {
             tile: *tile,
             rows: grid.rows,
             columns: grid.columns,
-            values: grid.embeddings.iter().map(value).collect(),
+            values: grid.embeddings.iter().map(|p| dot(p.values(), text.values())).collect(),
         };
         let layers: Vec<Vec<TileMap>> =
             self.layers.iter().map(|layer| layer.iter().map(map).collect()).collect();

@@ -12,6 +12,6 @@ pub use blur::blur_outside;
 pub use finder::Finder;
 pub use focus::focus;
 pub use heat::{HeatMap, Region, Spot, TileMap, segments};
-pub use locate::{PlaceFeatures, SCALES};
+pub use locate::{COARSE_SCALES, FOCUS_SCALES, PlaceFeatures, SCALES};
 pub use overlay::{draw_heat, draw_segments, segment_colour};
 pub use tiles::{Tile, tiles};
