@@ -56,8 +56,7 @@ fn parse_cosine(text: &str) -> Result<f64, String> {
 pub fn run(args: &QuantiseArgs, global: &Global) -> Result<Outcome, Failure> {
     let package = sextant::find_model(&args.source)?;
     let folder_name = || args.output.file_name().map(|n| n.to_string_lossy().into_owned());
-    let mut limits = sextant::DecodeLimits::default();
-    limits.max_pixels = global.max_megapixels * 1_000_000;
+    let limits = global.limits();
     let options = QuantisePackageOptions {
         name: args.name.clone().or_else(folder_name).unwrap_or_default(),
         pictures: pictures(args)?,

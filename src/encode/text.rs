@@ -149,7 +149,10 @@ mod tests {
 
     #[test]
     fn punctuation_goes_as_in_open_clip() {
-        assert_eq!(without_punctuation(" A photo_of a  (small) dog's ball!\n"), "A photo of a small dogs ball");
+        assert_eq!(
+            without_punctuation(" A photo_of a  (small) dog's ball!\n"),
+            "A photo of a small dogs ball"
+        );
         assert_eq!(without_punctuation("naïve café — 日本。"), "naïve café — 日本。");
         assert_eq!(without_punctuation("?!"), "");
     }

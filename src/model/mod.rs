@@ -18,7 +18,9 @@ pub use int8::{Int8Error, Report};
 pub use manifest::{Calibration, ImageTower, Manifest, Padding, Scoring, TextTower};
 pub use package::{Package, PackageError};
 pub use presets::{Preset, TextDefaults};
-pub use quantise::{LayerReport, Progress as QuantiseProgress, QuantiseError, QuantiseReport, Stored};
+pub use quantise::{
+    LayerReport, Progress as QuantiseProgress, QuantiseError, QuantiseReport, Stored,
+};
 pub use quantised_package::{
     QuantisePackageError, QuantisePackageOptions, QuantisedPackage, quantise_package,
 };

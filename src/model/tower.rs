@@ -182,11 +182,7 @@ impl Tower {
         self.run_plan(&self.plan, tvec!(tensor.into()))
     }
 
-    fn run_plan(
-        &self,
-        plan: &Plan,
-        inputs: TVec<TValue>,
-    ) -> Result<Vec<TowerOutput>, TowerError> {
+    fn run_plan(&self, plan: &Plan, inputs: TVec<TValue>) -> Result<Vec<TowerOutput>, TowerError> {
         let failed =
             |e: TractError| TowerError::Run { file: self.file.clone(), reason: format!("{e:#}") };
         let results = plan.run(inputs).map_err(failed)?;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sextant::picture::{Interpolation, ResizeMode};
 use sextant::{
-    Encoder, ImportError, ImportOptions, Package, Padding, PixelOverrides, Preset, Scoring, TextTokenizer,
-    TextTower, decode_file, import_model,
+    Encoder, ImportError, ImportOptions, Package, Padding, PixelOverrides, Preset, Scoring,
+    TextTokenizer, TextTower, decode_file, import_model,
 };
 
 const LEAST_COSINE: f64 = 0.9999;

@@ -83,9 +83,8 @@ pub(crate) trait Vector: Copy {
     #[inline(always)]
     unsafe fn differing_bits(a: *const u8, b: *const u8, count: usize) -> u32 {
         // SAFETY: only the `count` bytes that the caller promises are read.
-        let (a, b) = unsafe {
-            (std::slice::from_raw_parts(a, count), std::slice::from_raw_parts(b, count))
-        };
+        let (a, b) =
+            unsafe { (std::slice::from_raw_parts(a, count), std::slice::from_raw_parts(b, count)) };
         let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
         let mut sum = 0;
         for (a, b) in a.iter().zip(b) {
