@@ -37,7 +37,7 @@ fn damage_between_frames_is_counted_and_nothing_stops() {
         stream.extend(b"garbage ".repeat(2000));
     }
     fs::write(&path, stream).unwrap();
-    let said = watch(&path, &["--sample", "0.04", "--fps", "0", "--motion", "0"]);
+    let said = watch(&path, &["--sample", "0.01", "--fps", "0", "--motion", "0"]);
     assert_eq!(said.code, 0, "{}", said.err);
     let samples: Vec<_> = said.json();
     let samples = samples.iter().filter(|line| line["event"] == "sample");
@@ -206,7 +206,7 @@ fn a_folder_is_followed_and_a_signal_ends_it_cleanly() {
 fn a_camera_that_is_too_fast_loses_its_oldest_frames_only() {
     let home = tempfile::tempdir().unwrap();
     let mut running =
-        start(home.path(), "-", &["--fps", "0", "--motion", "0", "--sample", "0.001"]);
+        start(home.path(), "-", &["--fps", "0", "--motion", "0", "--sample", "0.000001"]);
     let mut stdin = running.0.stdin.take().unwrap();
     let frames = 400;
     let stream = jpeg("rgb.jpg").repeat(frames);

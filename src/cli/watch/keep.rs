@@ -121,8 +121,8 @@ impl Keep {
 
     /// Makes durable what is not yet.
     pub fn finish(&mut self) {
-        if let Some(writer) = self.store.as_mut().and_then(|store| store.writer.as_mut())
-            && let Err(error) = writer.commit()
+        if let Some(store) = &mut self.store
+            && let Err(error) = store.forget()
         {
             complain(&error.to_string());
         }
@@ -162,6 +162,10 @@ impl Store {
             let row = NewRow::new(key.as_bytes(), embedding);
             writer.append(&[NewRow { tags: &self.tags, time: Some(time), ..row }])?;
             if forgets {
+                // A recording that is read again replaces its rows: a key stands here once.
+                if matches!(frame.moment, Moment::Position(_)) {
+                    self.oldest_first.retain(|(_, known)| known != key.as_bytes());
+                }
                 self.oldest_first.push_back((time, key.into_bytes()));
             }
         }
