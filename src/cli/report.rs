@@ -273,7 +273,7 @@ fn print(found: &Report, format: Format) -> std::io::Result<()> {
     if !found.confusions.is_empty() {
         writeln!(out, "\nnames too close")?;
         for pair in &found.confusions {
-            let similarity = pair.measured.similarity;
+            let similarity = pair.similarity;
             writeln!(out, "  {similarity:.3}  {}  /  {}", pair.first, pair.second)?;
         }
     }

@@ -113,7 +113,7 @@ fn confusions(page: &mut String, report: &Report) {
             "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.3}</td></tr>",
             escape(&pair.first),
             escape(&pair.second),
-            pair.measured.similarity
+            pair.similarity
         );
     }
     page.push_str("</table>");

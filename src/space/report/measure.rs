@@ -176,9 +176,10 @@ fn set_figures(report: &mut Report, points: &Points, of: &'static str) {
 fn label_figures(report: &mut Report, texts: &Points, names: &[String], limit: f32, scale: f32) {
     let found = confusions(texts, limit, usize::MAX, scale);
     push(report, "confusable", "names", Ok(found.len() as f64));
-    let named = found.into_iter().take(CONFUSIONS).filter_map(|measured| {
-        let (first, second) = (names.get(measured.first)?, names.get(measured.second)?);
-        Some(NamedConfusion { first: first.clone(), second: second.clone(), measured })
+    let named = found.into_iter().take(CONFUSIONS).filter_map(|pair| {
+        let (first, second) = (names.get(pair.first)?, names.get(pair.second)?);
+        let (similarity, separable) = (pair.similarity, pair.separable);
+        Some(NamedConfusion { first: first.clone(), second: second.clone(), similarity, separable })
     });
     report.confusions = named.collect();
 }

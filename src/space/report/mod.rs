@@ -9,7 +9,7 @@ pub use measure::{ReportInput, report};
 
 use serde::Serialize;
 
-use super::geometry::{Confusion, Histogram};
+use super::geometry::Histogram;
 
 /// Everything that was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -81,9 +81,11 @@ pub struct NamedConfusion {
     pub first: String,
     /// The other.
     pub second: String,
-    /// How close they are.
-    #[serde(flatten)]
-    pub measured: Confusion,
+    /// Cosine similarity of the two.
+    pub similarity: f32,
+    /// The most the model could prefer one to the other (see
+    /// [`Confusion::separable`](super::geometry::Confusion::separable)).
+    pub separable: f32,
 }
 
 impl Figure {
