@@ -5,9 +5,9 @@
 #
 # DATA     the data folder (train/, calib/, names/, and for the last step dev-eval/ and coco-50/)
 # WORK     an empty folder for what lies between (about 1.5 GB); a second run goes on from what is there
-# PACKAGE  where the package goes: image.onnx, text.onnx, tokenizer.json, model.toml
+# PACKAGE  a new folder for the package: image.onnx, text.onnx, tokenizer.json, model.toml
 #
-# Needs Python 3.11 with requirements.txt installed (PYTHON=... names another interpreter) and WordNet 3.0's data
+# Needs Rust, and Python 3.11 with requirements.txt installed (PYTHON=... names another interpreter) and WordNet 3.0's data
 # files (Debian: wordnet-base), in /usr/share/wordnet or $WORDNET. Half an hour to an hour on two cores.
 set -euo pipefail
 
@@ -21,13 +21,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}
 step() { "$python" -W ignore "$here/$1.py" "${@:2}"; }
 
-mkdir -p "$work" "$package"
+mkdir -p "$work"
 step cache_features "$data" "$work"
 [ -e "$work/vocabulary.json" ] || step vocabulary "$data" "$work" --wordnet "${WORDNET:-/usr/share/wordnet}"
 step train_heads "$data" "$work" "$@"
 step export_towers "$work"
-step package towers "$work" "$package"
-step ranges "$data" "$work"
+step package single "$work" "$work/single"
+cargo run --release --no-default-features --manifest-path "$here/../../../Cargo.toml" -- \
+    model quantize "$work/single" -o "$package" --name sextant-lite --calibrate "$data/calib/flickr8k-188/images"
 step calibrate "$data" "$work" "$package"
 step package manifest "$work" "$package"
 step evaluate "$data" "$package" --reference "$work"

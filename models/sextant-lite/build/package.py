@@ -1,25 +1,24 @@
-"""Writes the package folder: quantised towers, tokenizer, model.toml with checksums and calibration, NOTICE."""
+"""Writes package folders: first in single precision for `sextant model quantize`, then the calibrated model.toml."""
 
 import argparse
 import hashlib
 import json
 import os
-
-import onnx
+import shutil
 
 import pictures
 import text_backbone
 from evaluate import DEFAULT_TEMPLATES
-from quantise import quantise
 
 
-def write_towers(source, target):
-    """int8 towers from the fp32 ones, and the tokenizer."""
+def write_single(source, target):
+    """A package in single precision, which the quantiser starts from; its scores are not calibrated yet."""
+    os.makedirs(target, exist_ok=True)
     for tower in ("image", "text"):
-        model = quantise(onnx.load(os.path.join(source, f"{tower}.fp32.onnx")))
-        replace(os.path.join(target, f"{tower}.onnx"), model.SerializeToString())
+        shutil.copyfile(os.path.join(source, f"{tower}.fp32.onnx"), os.path.join(target, f"{tower}.onnx"))
     tokenizer = text_backbone.load_tokenizer().to_str()
     replace(os.path.join(target, "tokenizer.json"), tokenizer.encode())
+    write_manifest(target, "0.0.0", {"logit_scale": 25.0, "table": {}})
 
 
 def replace(path, content):
@@ -75,13 +74,13 @@ def write_manifest(folder, version, calibration):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("step", choices=("towers", "manifest"))
+    arguments.add_argument("step", choices=("single", "manifest"))
     arguments.add_argument("folder")
     arguments.add_argument("package")
     arguments.add_argument("--version", default="1.0.0")
     arguments = arguments.parse_args()
-    if arguments.step == "towers":
-        write_towers(arguments.folder, arguments.package)
+    if arguments.step == "single":
+        write_single(arguments.folder, arguments.package)
         return
     with open(os.path.join(arguments.folder, "calibration.json"), encoding="utf-8") as file:
         write_manifest(arguments.package, arguments.version, json.load(file))
