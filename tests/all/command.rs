@@ -32,9 +32,27 @@ impl Said {
     }
 }
 
+/// Starts `program`, by way of the emulator that `SEXTANT_TEST_RUNNER` names where there is one.
+///
+/// The tests of another processor's program run under an emulator (`cross/test`), and the kernel
+/// cannot start that program on its own.
+pub fn start(program: impl AsRef<OsStr>) -> Command {
+    let runner = std::env::var("SEXTANT_TEST_RUNNER").unwrap_or_default();
+    let mut words = runner.split_whitespace();
+    let Some(emulator) = words.next() else { return Command::new(program) };
+    let mut command = Command::new(emulator);
+    command.args(words).arg(program);
+    command
+}
+
+/// The `sextant` binary, to be given arguments.
+pub fn program() -> Command {
+    start(env!("CARGO_BIN_EXE_sextant"))
+}
+
 /// Runs `sextant` with a cache of its own in `home`.
 pub fn sextant_in<A: AsRef<OsStr>>(home: &Path, arguments: impl IntoIterator<Item = A>) -> Said {
-    let output: Output = Command::new(env!("CARGO_BIN_EXE_sextant"))
+    let output: Output = program()
         .args(arguments)
         .env("SEXTANT_CACHE", home.join("cache"))
         .env("SEXTANT_MODELS", home.join("models"))

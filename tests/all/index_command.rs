@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use sextant::index::{Index, Writer};
 
-use crate::command::{Said, photo};
+use crate::command::{Said, photo, program};
 
 const PHOTOS: [&str; 5] = ["astronaut.jpg", "cat.jpg", "coffee.jpg", "galaxies.jpg", "rocket.jpg"];
 
@@ -40,7 +40,7 @@ impl Desk {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sextant"));
+        let mut command = program();
         command.current_dir(self.0.path()).env("SEXTANT_CACHE", self.path("cache"));
         command
     }

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use sextant::index::{Filter, Index, IndexError, NewRow, Reader, Writer};
 use sextant::{Embedding, Modality};
 
+use crate::command;
 use crate::index::{Noise, space};
 
 const FOLDER: &str = "SEXTANT_TEST_KILL_FOLDER";
@@ -104,7 +105,7 @@ struct Child {
 
 impl Child {
     fn start(folder: &Path) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
+        let mut process = command::start(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture", "index_kill::kill_child"])
             .env(FOLDER, folder)
             .stdout(Stdio::piped())

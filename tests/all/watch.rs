@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::command::{root, sextant};
+use crate::command::{program, root, sextant};
 
 const LABELS: &str = "a car,an empty road";
 
@@ -158,7 +158,7 @@ impl Drop for Running {
 }
 
 fn start(home: &Path, source: &str, more: &[&str]) -> Running {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sextant"));
+    let mut command = program();
     command.args(["watch", source, "--labels", LABELS]).args(more);
     command.env("SEXTANT_CACHE", home.join("cache")).env("NOTIFY_SOCKET", home.join("notify"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
