@@ -1,11 +1,15 @@
 //! The command line.
 
+#[cfg(feature = "workbench")]
 mod align;
 mod bench;
 mod contact_sheet;
 mod embed;
+#[cfg(feature = "workbench")]
 mod eval;
+#[cfg(feature = "workbench")]
 mod eval_watch;
+#[cfg(feature = "workbench")]
 mod eval_where;
 mod examples;
 mod index;
@@ -17,13 +21,16 @@ mod model;
 mod moment;
 mod output;
 mod progress;
+#[cfg(feature = "workbench")]
 mod quantise;
 mod query;
+#[cfg(feature = "workbench")]
 mod report;
 mod row;
 mod search;
 mod selection;
 mod similar;
+#[cfg(feature = "workbench")]
 mod space;
 mod watch;
 mod where_;
@@ -94,6 +101,7 @@ enum Command {
     Similar(similar::SimilarArgs),
     /// Where in a picture a text is: peak, box and heat map
     Where(where_::WhereArgs),
+    #[cfg(feature = "workbench")]
     /// Measure and fit the space that pictures and texts share
     #[command(subcommand)]
     Space(space::SpaceCommand),
@@ -107,6 +115,7 @@ enum Command {
     Model(model::ModelCommand),
     /// Label what a camera sees, steadily: events as JSON lines
     Watch(Box<watch::WatchArgs>),
+    #[cfg(feature = "workbench")]
     /// Measure a model offline
     #[command(subcommand)]
     Eval(eval::EvalCommand),
@@ -185,11 +194,13 @@ impl Cli {
             Command::Embed(args) => embed::run(&args, global),
             Command::Similar(args) => similar::run(&args, global),
             Command::Where(args) => where_::run(&args, global),
+            #[cfg(feature = "workbench")]
             Command::Space(command) => space::run(&command, global),
             Command::Index(command) => index::run(&command, global),
             Command::Search(args) => search::run(&args, global),
             Command::Model(command) => model::run(&command, global),
             Command::Watch(args) => watch::run(&args, global),
+            #[cfg(feature = "workbench")]
             Command::Eval(command) => eval::run(&command, global),
             Command::Bench(args) => bench::run(&args, global),
         }

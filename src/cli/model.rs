@@ -29,6 +29,7 @@ pub enum ModelCommand {
         /// Name or folder [default: the model in use]
         model: Option<String>,
     },
+    #[cfg(feature = "workbench")]
     /// Make an int8 package from one in single precision
     Quantize(super::quantise::QuantiseArgs),
     /// Make a package from a dual encoder exported to ONNX
@@ -172,6 +173,7 @@ pub fn run(command: &ModelCommand, global: &Global) -> Result<Outcome, Failure> 
             }
             Ok(Outcome::default())
         }
+        #[cfg(feature = "workbench")]
         ModelCommand::Quantize(args) => super::quantise::run(args, global),
         ModelCommand::Import(args) => import(args, global),
     }

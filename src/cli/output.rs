@@ -39,9 +39,22 @@ fn describe_version() -> String {
     };
     let available: Vec<_> = sextant::Machine::available().iter().map(|m| m.name()).collect();
     format!(
-        "{} (commit {})\nkernels: {kernels} (this processor can run: {})",
+        "{} (commit {})\nkernels: {kernels} (this processor can run: {})\nbuilt with: {}",
         env!("CARGO_PKG_VERSION"),
         env!("SEXTANT_COMMIT"),
-        available.join(", ")
+        available.join(", "),
+        features().join(", ")
     )
+}
+
+/// The cargo features of this program.
+fn features() -> Vec<&'static str> {
+    let all = [
+        ("builtin-model", cfg!(feature = "builtin-model")),
+        ("formats", cfg!(feature = "formats")),
+        ("parquet", cfg!(feature = "parquet")),
+        ("text", cfg!(feature = "text")),
+        ("workbench", cfg!(feature = "workbench")),
+    ];
+    all.into_iter().filter(|(_, built)| *built).map(|(name, _)| name).collect()
 }

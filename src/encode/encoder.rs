@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use tract_onnx::prelude::*;
 
-use super::text::{TextError, TextTokenizer, Tokens};
+use super::text::{TextError, Tokens};
+use super::tokenizer::TextTokenizer;
 use crate::embedding::{Embedding, EmbeddingError, Modality, SpaceId};
 use crate::model::{InputShape, Package, PackageError, Tower, TowerError, TowerSpec};
 use crate::picture::{DecodeError, DecodeLimits, Picture, PixelGrid, decode_file};
@@ -295,6 +296,9 @@ impl Encoder {
         let Some(text) = &manifest.text else {
             return Err(PackageError::NoText { name: manifest.name.clone() }.into());
         };
+        if cfg!(not(feature = "text")) {
+            return Err(TextError::NotBuilt.into());
+        }
         let json = self.package.read(&text.tokenizer, &text.tokenizer_sha256)?;
         let tokenizer = TextTokenizer::new(&json, &self.package.describe(&text.tokenizer), text)?;
         let bytes = self.package.read(&text.file, &text.sha256)?;

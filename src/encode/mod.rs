@@ -2,6 +2,9 @@
 
 mod encoder;
 mod text;
+#[cfg_attr(not(feature = "text"), path = "tokenizer_absent.rs")]
+mod tokenizer;
 
 pub use encoder::{EncodeError, Encoder, PlaceGrid};
-pub use text::{MAX_TEXT_BYTES, TextError, TextTokenizer, Tokens};
+pub use text::{MAX_TEXT_BYTES, TextError, Tokens};
+pub use tokenizer::TextTokenizer;

@@ -1,10 +1,4 @@
-//! Text to token numbers, as a package's tokenizer says.
-
-use std::borrow::Cow;
-
-use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
-
-use crate::model::{Padding, TextTower};
+//! Texts as towers read them, and what can be wrong with one.
 
 /// Longest text that is tokenised, in bytes; what lies beyond is cut (and said so).
 ///
@@ -15,6 +9,12 @@ pub const MAX_TEXT_BYTES: usize = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
+    /// The program has no tokenizer in it.
+    #[error(
+        "this program was built without the cargo feature `text`: give it labels compiled elsewhere \
+         (sextant labels compile), or build it with that feature"
+    )]
+    NotBuilt,
     /// The tokenizer file cannot be used.
     #[error("{file}: not a usable tokenizer: {reason}")]
     Tokenizer {
@@ -48,112 +48,4 @@ pub struct Tokens {
     pub mask: Vec<i64>,
     /// Whether the text was longer than the tower can read.
     pub truncated: bool,
-}
-
-/// Turns text into tokens.
-#[derive(Debug, Clone)]
-pub struct TextTokenizer {
-    tokenizer: Tokenizer,
-    context_length: usize,
-    padding: Padding,
-    pad_id: u32,
-    lowercase: bool,
-    strip_punctuation: bool,
-}
-
-impl TextTokenizer {
-    /// Reads a tokenizer in the `tokenizers` JSON format; `file` is named in errors.
-    ///
-    /// Truncation and padding of the JSON are replaced by what `tower` declares, so that a
-    /// package has one place that says it.
-    ///
-    /// # Errors
-    /// [`TextError::Tokenizer`].
-    pub fn new(json: &[u8], file: &str, tower: &TextTower) -> Result<Self, TextError> {
-        let unusable = |reason: tokenizers::Error| TextError::Tokenizer {
-            file: file.to_owned(),
-            reason: reason.to_string(),
-        };
-        let mut tokenizer = Tokenizer::from_bytes(json).map_err(unusable)?;
-        let truncation = TruncationParams {
-            max_length: tower.context_length,
-            strategy: TruncationStrategy::LongestFirst,
-            stride: 0,
-            direction: TruncationDirection::Right,
-        };
-        tokenizer.with_truncation(Some(truncation)).map_err(unusable)?;
-        tokenizer.with_padding(None);
-        Ok(Self {
-            tokenizer,
-            context_length: tower.context_length,
-            padding: tower.padding,
-            pad_id: tower.pad_id,
-            lowercase: tower.lowercase,
-            strip_punctuation: tower.strip_punctuation,
-        })
-    }
-
-    fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let mut text = Cow::Borrowed(text);
-        if self.strip_punctuation {
-            text = without_punctuation(&text).into();
-        }
-        if self.lowercase {
-            text = text.to_lowercase().into();
-        }
-        text
-    }
-
-    /// Tokenises `text`. Too long a text is cut, its closing special token kept.
-    ///
-    /// # Errors
-    /// [`TextError::Unreadable`] or [`TextError::Empty`].
-    pub fn tokenise(&self, text: &str) -> Result<Tokens, TextError> {
-        let kept = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
-        let input = self.clean(kept);
-        let encoding = self
-            .tokenizer
-            .encode_fast(input, true)
-            .map_err(|e| TextError::Unreadable { text: start_of(text), reason: e.to_string() })?;
-        let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
-        ids.truncate(self.context_length);
-        let mut mask = vec![1; ids.len()];
-        if self.padding == Padding::Max {
-            ids.resize(self.context_length, i64::from(self.pad_id));
-            mask.resize(self.context_length, 0);
-        }
-        if ids.is_empty() {
-            return Err(TextError::Empty { text: start_of(text) });
-        }
-        let truncated = kept.len() < text.len() || !encoding.get_overflowing().is_empty();
-        Ok(Tokens { ids, mask, truncated })
-    }
-}
-
-/// Takes ASCII punctuation out, `_` becoming a space, and folds white space.
-fn without_punctuation(text: &str) -> String {
-    let spaced = text.replace('_', " ");
-    let kept: String = spaced.chars().filter(|c| !c.is_ascii_punctuation()).collect();
-    kept.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Enough of a text to recognise it in a message.
-pub(crate) fn start_of(text: &str) -> String {
-    let end = text.floor_char_boundary(40);
-    if end == text.len() { text.to_owned() } else { format!("{}…", &text[..end]) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn punctuation_goes_as_in_open_clip() {
-        assert_eq!(
-            without_punctuation(" A photo_of a  (small) dog's ball!\n"),
-            "A photo of a small dogs ball"
-        );
-        assert_eq!(without_punctuation("naïve café — 日本。"), "naïve café — 日本。");
-        assert_eq!(without_punctuation("?!"), "");
-    }
 }

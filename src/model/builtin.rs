@@ -11,7 +11,9 @@ pub const DEFAULT_MODEL: &str = "sextant-lite";
 static FILES: &[(&str, &[u8])] = &[
     ("model.toml", include_bytes!("../../models/sextant-lite/model.toml")),
     ("image.onnx", include_bytes!("../../models/sextant-lite/image.onnx")),
+    #[cfg(feature = "text")]
     ("text.onnx", include_bytes!("../../models/sextant-lite/text.onnx")),
+    #[cfg(feature = "text")]
     ("tokenizer.json", include_bytes!("../../models/sextant-lite/tokenizer.json")),
 ];
 

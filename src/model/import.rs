@@ -10,6 +10,7 @@ use super::manifest::{Calibration, FORMAT, ImageTower, Manifest, Padding, Scorin
 use super::package::{PackageError, hex};
 use super::presets::Preset;
 use super::tower::{InputShape, Tower, TowerError, TowerSpec, decode};
+use crate::encode::{TextError, TextTokenizer};
 use crate::picture::{Interpolation, Preprocess, PreprocessError, PreprocessSpec, ResizeMode};
 
 /// Why a package cannot be made.
@@ -256,12 +257,13 @@ fn text_tower(
         lowercase: family.lowercase,
         strip_punctuation: family.strip_punctuation,
     };
-    if let Err(reason) = tokenizers::Tokenizer::from_bytes(&tokenizer) {
-        let file = tokenizer_file.display().to_string();
-        return Err(ImportError::Inputs {
-            file,
-            reason: format!("not a usable tokenizer: {reason}"),
-        });
+    let name = tokenizer_file.display().to_string();
+    if let Err(error) = TextTokenizer::new(&tokenizer, &name, &tower) {
+        let reason = match error {
+            TextError::Tokenizer { reason, .. } => format!("not a usable tokenizer: {reason}"),
+            other => other.to_string(),
+        };
+        return Err(ImportError::Inputs { file: name, reason });
     }
     let text = try_text(&tower, &bytes, &file)?;
     if text == dimension {

@@ -191,7 +191,9 @@ impl Package {
     pub fn files(&self) -> Vec<(&str, &str)> {
         let m = &self.manifest;
         let mut files = vec![(m.image.file.as_str(), m.image.sha256.as_str())];
-        if let Some(t) = &m.text {
+        // A program that cannot read texts does not carry their tower.
+        let carried = cfg!(feature = "text") || self.folder().is_some();
+        if let Some(t) = m.text.as_ref().filter(|_| carried) {
             files.push((&t.file, &t.sha256));
             files.push((&t.tokenizer, &t.tokenizer_sha256));
         }

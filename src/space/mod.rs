@@ -18,6 +18,7 @@ mod neighbours;
 pub mod place;
 mod points;
 mod principal;
+#[cfg(feature = "workbench")]
 pub mod report;
 mod sample;
 

@@ -10,6 +10,7 @@ mod counters;
 mod error;
 mod ffmpeg;
 mod folder;
+#[cfg(feature = "formats")]
 mod gif;
 mod mjpeg;
 mod motion;

@@ -10,9 +10,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Instant, SystemTime};
 
 use super::counters::{Count, Counters};
+#[cfg(feature = "formats")]
+use super::gif;
 use super::queue::{Queue, Taken};
 use super::y4m::Y4m;
-use super::{JpegSplitter, WatchError, ffmpeg, folder, gif};
+use super::{JpegSplitter, WatchError, ffmpeg, folder};
 use crate::picture::{DecodeLimits, Picture};
 
 /// Frames that wait to be decoded.
@@ -282,7 +284,13 @@ fn read(kind: &Kind, options: &SourceOptions, sink: &mut Sink) -> Result<(), Wat
             let input = BufReader::with_capacity(1 << 18, File::open(path).map_err(refuse)?);
             read_y4m(Y4m::new(input, &name, &options.limits)?, options.input_rate, sink)
         }
+        #[cfg(feature = "formats")]
         Kind::Gif(path) => gif::read(path, options, sink),
+        #[cfg(not(feature = "formats"))]
+        Kind::Gif(_) => Err(WatchError::Gif {
+            source_name: name,
+            reason: "this program was built without the cargo feature `formats`".to_owned(),
+        }),
         Kind::Folder(path) => folder::read(path, options.new_only, sink),
         Kind::Ffmpeg { input, live, device } => ffmpeg::read(input, *live, *device, options, sink),
     }

@@ -37,7 +37,10 @@ pub(super) fn recognise(bytes: &[u8], name: &str) -> Result<ImageFormat, DecodeE
     if let Ok(format) = image::guess_format(bytes)
         && READ_FORMATS.iter().any(|(read, _)| *read == format)
     {
-        return Ok(format);
+        return match EXTRA_FORMATS.contains(&format) && cfg!(not(feature = "formats")) {
+            true => Err(DecodeError::OtherFormat { name, format: format_name(format) }),
+            false => Ok(format),
+        };
     }
     let known = OTHER_FORMATS.iter().find(|(offset, signature, _)| {
         bytes.get(*offset..).is_some_and(|b| b.starts_with(signature))
@@ -56,6 +59,10 @@ const READ_FORMATS: [(ImageFormat, &str); 6] = [
     (ImageFormat::Bmp, "BMP"),
     (ImageFormat::Tiff, "TIFF"),
 ];
+
+/// Those that only a program with the feature `formats` reads.
+const EXTRA_FORMATS: [ImageFormat; 4] =
+    [ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff];
 
 /// The common name of a format that is read.
 pub(super) fn format_name(format: ImageFormat) -> &'static str {
