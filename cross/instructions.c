@@ -1,4 +1,5 @@
-/* A plugin for qemu-user that counts the instructions an aarch64 program executes, by class.
+/* A plugin for qemu-user that counts the instructions an aarch64 program executes, by class and, with
+ * the argument functions=on, by function.
  *
  * Built and used by cross/count. The counters are plain additions in the translated code, so that
  * counting costs little; two threads may lose a few to each other, and cross/count therefore asks
@@ -11,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef uint64_t qemu_plugin_id_t;
@@ -24,6 +26,7 @@ void qemu_plugin_register_atexit_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t,
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
 const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *);
+const char *qemu_plugin_insn_symbol(const struct qemu_plugin_insn *);
 void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *, enum qemu_plugin_op, void *,
                                               uint64_t);
 void qemu_plugin_outs(const char *);
@@ -34,6 +37,35 @@ enum class { MEMORY, VECTOR, INTEGER, BRANCH, CLASSES };
 static const char *const NAMES[CLASSES] = {"loads and stores", "vector and float", "integer",
                                            "branches"};
 static uint64_t counts[CLASSES];
+
+/* Functions by name, each with its count, in chains by hash. Nothing is ever taken out, so that the
+ * translated code may keep the address of a count. */
+struct function {
+    struct function *next;
+    uint64_t count;
+    char name[];
+};
+enum { CHAINS = 4096 };
+static struct function *functions[CHAINS];
+static int by_function;
+
+static struct function *function_named(const char *name)
+{
+    uint32_t hash = 2166136261u;
+    struct function *found;
+    for (const char *c = name; *c; c++)
+        hash = (hash ^ (unsigned char)*c) * 16777619u;
+    for (found = functions[hash % CHAINS]; found; found = found->next)
+        if (!strcmp(found->name, name))
+            return found;
+    found = calloc(1, sizeof *found + strlen(name) + 1);
+    if (!found)
+        abort();
+    strcpy(found->name, name);
+    found->next = functions[hash % CHAINS];
+    functions[hash % CHAINS] = found;
+    return found;
+}
 
 /* The main groups of the A64 encoding: bits 28 to 25. */
 static enum class class_of(uint32_t instruction)
@@ -51,6 +83,12 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *block)
     uint64_t found[CLASSES] = {0};
     size_t length = qemu_plugin_tb_n_insns(block);
     (void)id;
+    if (by_function) {
+        const char *name = qemu_plugin_insn_symbol(qemu_plugin_tb_get_insn(block, 0));
+        struct function *function = function_named(name && *name ? name : "?");
+        qemu_plugin_register_vcpu_tb_exec_inline(block, QEMU_PLUGIN_INLINE_ADD_U64, &function->count,
+                                                 length);
+    }
     for (size_t i = 0; i < length; i++) {
         uint32_t instruction;
         memcpy(&instruction, qemu_plugin_insn_data(qemu_plugin_tb_get_insn(block, i)), 4);
@@ -62,7 +100,7 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *block)
                                                      found[c]);
 }
 
-static void on_exit(qemu_plugin_id_t id, void *nothing)
+static void at_exit(qemu_plugin_id_t id, void *nothing)
 {
     char line[80];
     uint64_t total = 0;
@@ -75,6 +113,13 @@ static void on_exit(qemu_plugin_id_t id, void *nothing)
     }
     snprintf(line, sizeof line, "%18" PRIu64 "  instructions\n", total);
     qemu_plugin_outs(line);
+    for (int chain = 0; chain < CHAINS; chain++)
+        for (struct function *f = functions[chain]; f; f = f->next) {
+            snprintf(line, sizeof line, "%18" PRIu64 "  in ", f->count);
+            qemu_plugin_outs(line);
+            qemu_plugin_outs(f->name);
+            qemu_plugin_outs("\n");
+        }
 }
 
 __attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t id,
@@ -82,9 +127,10 @@ __attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t 
                                                                char **argv)
 {
     (void)info;
-    (void)argc;
-    (void)argv;
+    for (int i = 0; i < argc; i++)
+        if (!strcmp(argv[i], "functions=on"))
+            by_function = 1;
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
-    qemu_plugin_register_atexit_cb(id, on_exit, NULL);
+    qemu_plugin_register_atexit_cb(id, at_exit, NULL);
     return 0;
 }
