@@ -9,8 +9,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
+use rayon::prelude::*;
 use sextant::index::{Filter, Hit, Index, NewRow, Reader, ScanOptions, Tag, Tags};
 use sextant::{Embedding, Modality, SpaceId};
+
+/// Set to the folder of an index in the process that only searches it.
+const SEARCH_ONLY: &str = "SEXTANT_BENCH_SEARCH_ONLY";
 
 const EXACT: ScanOptions = ScanOptions { threads: 1, fast: false, rescore: true };
 
@@ -116,11 +120,9 @@ fn read_memory(words: &[u64], threads: usize) -> u64 {
         }
         sums.iter().fold(0, |all, sum| all ^ sum)
     };
+    // Threads that wait already, as those of a search do: starting some takes as long as this.
     let part = words.len().div_ceil(threads);
-    std::thread::scope(|scope| {
-        let parts: Vec<_> = words.chunks(part).map(|part| scope.spawn(move || sum(part))).collect();
-        parts.into_iter().map(|part| part.join().unwrap()).fold(0, |all, part| all ^ part)
-    })
+    words.par_chunks(part).map(sum).reduce(|| 0, |all, part| all ^ part)
 }
 
 /// Runs several things in turn and returns the median and the best time of each.
@@ -210,16 +212,34 @@ fn report(reader: &Reader, queries: &[Embedding]) {
         let (median, best) = (median * 1e3, best * 1e3);
         println!("| {name} | {median:.2} ({best:.2}) | {rate:.1} ({most:.1}) | {against} |");
     }
-    println!("resident beyond the page cache: {}", anonymous_memory(memory.len() * 8));
 }
 
-/// Memory of this process that is not the page cache's, without what the bench itself holds.
-fn anonymous_memory(own: usize) -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    match line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<usize>().ok()) {
-        Some(kilobytes) => format!("{:.1} MB", kilobytes as f64 / 1024.0 - own as f64 / 1048576.0),
-        None => "unknown on this system".into(),
+/// Searches an index in a process of its own, as this one holds vectors and tables, and says
+/// how much memory that takes beyond the page cache.
+fn report_memory(folder: &Path) {
+    let program = std::env::current_exe().unwrap();
+    let answer = std::process::Command::new(program).env(SEARCH_ONLY, folder).output().unwrap();
+    print!("{}", String::from_utf8_lossy(&answer.stdout));
+}
+
+/// What that process does.
+fn search_only(folder: &Path) {
+    let reader = Index::open(folder).unwrap();
+    let mut vectors = Vectors::new(reader.dimension());
+    let queries: Vec<Embedding> = (0..16)
+        .map(|_| Embedding::new(space(), Modality::Image, vectors.next()).unwrap())
+        .collect();
+    drop(vectors);
+    for (fast, count) in [(false, 1), (false, 16), (true, 1)] {
+        search(&reader, &queries[..count], &ScanOptions { threads: 0, fast, rescore: true });
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kilobytes = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<f64>().ok());
+        println!(
+            "resident beyond the page cache after searching {count} at once{}: {}",
+            if fast { ", fast" } else { "" },
+            kilobytes.map_or("unknown on this system".into(), |k| format!("{:.1} MB", k / 1024.0))
+        );
     }
 }
 
@@ -227,9 +247,11 @@ fn scans(criterion: &mut Criterion) {
     let rows = std::env::var("SEXTANT_BENCH_ROWS").map_or(1_000_000, |n| n.parse().unwrap());
     let folder = tempfile::tempdir_in(std::env::temp_dir()).unwrap();
     for dimension in [384, 512] {
-        let (reader, queries) = build(&folder.path().join(dimension.to_string()), rows, dimension);
+        let path = folder.path().join(dimension.to_string());
+        let (reader, queries) = build(&path, rows, dimension);
         assert_exact(&reader, &queries[0]);
         report(&reader, &queries);
+        report_memory(&path);
         let mut group = criterion.benchmark_group(format!("{rows} rows of {dimension}"));
         group.sample_size(20).throughput(Throughput::Bytes((rows * dimension) as u64));
         for (name, count, threads, fast) in [
@@ -285,6 +307,9 @@ fn import(criterion: &mut Criterion) {
 }
 
 fn main() {
+    if let Some(folder) = std::env::var_os(SEARCH_ONLY) {
+        return search_only(Path::new(&folder));
+    }
     let mut criterion = Criterion::default().configure_from_args();
     scans(&mut criterion);
     import(&mut criterion);

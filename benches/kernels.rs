@@ -215,7 +215,7 @@ fn scan(rows: usize, dimension: usize, queries: usize) -> Case {
     let prepare = move |machine| {
         let prepared_queries = DotQueries::new(machine, &weights(queries * dimension), dimension);
         let data = weights(rows * dimension);
-        prepared(rows * queries, move |out, _| prepared_queries.dot_rows(&data, out))
+        prepared(rows * queries, move |out, scratch| prepared_queries.dot_rows(&data, out, scratch))
     };
     Case {
         name: format!("scan of {rows} rows of {dimension}, {queries} queries"),

@@ -9,7 +9,7 @@ use crate::index::scan::{Queries, on_threads};
 use crate::index::sketch::Sketch;
 use crate::index::top::{Candidate, Top};
 use crate::index::{IndexError, Reader};
-use crate::kernel::{Machine, hamming_rows};
+use crate::kernel::{Machine, TILE_ROWS, hamming_tiles};
 
 /// Most rows that go from the first pass to the second.
 const CANDIDATES: usize = 8192;
@@ -17,7 +17,9 @@ const CANDIDATES: usize = 8192;
 const FOR_EACH_RESULT: usize = 64;
 /// … and at least one of this many.
 const ONE_OF: usize = 128;
-const TILE: u32 = 64;
+const TILE: u32 = TILE_ROWS as u32;
+/// Rows that are compared at once in the second pass.
+const TOGETHER: usize = 64;
 const BLOCKS_AT_ONCE: u32 = 32;
 
 /// The rows nearest in bits, in memory fixed beforehand: a buffer of twice as many as are
@@ -68,6 +70,14 @@ impl Nearest {
         }
     }
 
+    /// The best rows, ascending.
+    fn into_rows(mut self) -> Vec<u32> {
+        self.cut();
+        let mut rows: Vec<u32> = self.buffer.iter().map(|&item| item as u32).collect();
+        rows.sort_unstable();
+        rows
+    }
+
     fn merge(&mut self, other: Nearest) {
         for &item in other.buffer.iter() {
             self.show((item >> 32) as u32, item as u32);
@@ -91,20 +101,27 @@ impl Reader {
         // The rows after the sketch's last whole block are scanned.
         let covered = sketch.rows() / BLOCK as u32 * BLOCK as u32;
         let nearest = self.nearest(sketch, machine, &bits, wanted, filter, threads);
-        let stride = self.layout().stride();
         let mut tops = self.scan(&Queries::new(queries, self)?, limit, covered, filter, threads);
-        for ((query, mut nearest), top) in queries.iter().zip(nearest).zip(&mut tops) {
+        for ((query, nearest), top) in queries.iter().zip(nearest).zip(&mut tops) {
             let query = Queries::new(std::slice::from_ref(query), self)?;
-            nearest.cut();
-            for &item in nearest.buffer.iter() {
-                let row = item as u32;
-                let start = self.layout().offset(Column::Vector, row) as usize;
-                let mut product = [0];
-                query.dots(&self.rows.signed()[start..start + stride], &mut product);
-                top.show(Candidate { score: product[0] as f32 * self.scale(row), row });
-            }
+            self.compare(&query, &nearest.into_rows(), top);
         }
         Ok(tops)
+    }
+
+    /// Compares a query with rows in ascending order, so that neighbours share a page.
+    fn compare(&self, query: &Queries, rows: &[u32], top: &mut Top) {
+        let start = |row| self.layout().offset(Column::Vector, row) as usize;
+        let mut starts = [0; TOGETHER];
+        let mut products = [0; TOGETHER];
+        for rows in rows.chunks(TOGETHER) {
+            let (starts, products) = (&mut starts[..rows.len()], &mut products[..rows.len()]);
+            starts.iter_mut().zip(rows).for_each(|(place, &row)| *place = start(row));
+            query.dots_at(self.rows.signed(), starts, products);
+            for (&row, &mut product) in rows.iter().zip(products) {
+                top.show(Candidate { score: product as f32 * self.scale(row), row });
+            }
+        }
     }
 
     fn nearest(
@@ -129,10 +146,10 @@ impl Reader {
                 for first in (taken * BLOCK as u32..end).step_by(TILE as usize) {
                     let mask = filter.mask(self, first / TILE);
                     if mask != 0 {
-                        let bits = sketch.bits(first, TILE as usize);
+                        let bits = sketch.tile(first);
                         for (nearest, query) in nearest.iter_mut().zip(queries) {
-                            let mut distances = [0u32; TILE as usize];
-                            hamming_rows(machine, query, bits, &mut distances);
+                            let mut distances = [0; TILE_ROWS];
+                            hamming_tiles(machine, query, bits, &mut distances);
                             nearest.show_tile(&distances, first, mask);
                         }
                     }

@@ -8,7 +8,7 @@ use crate::index::format::{BLOCK, Column};
 use crate::index::quantise;
 use crate::index::top::{Candidate, MAX_RESULTS, Top};
 use crate::index::{IndexError, Reader};
-use crate::kernel::{DotQueries, Machine};
+use crate::kernel::{DotQueries, Machine, Scratch};
 
 /// Blocks that a thread takes at once: about 6 MB of rows of 384.
 const BLOCKS_AT_ONCE: u32 = 16;
@@ -75,10 +75,23 @@ impl Queries {
         self.scales.len()
     }
 
-    /// Dot products with rows: `out[row * self.len() + query]`.
-    pub fn dots(&self, rows: &[i8], out: &mut [i32]) {
-        self.kernel.dot_rows(rows, out);
+    /// Dot products with `count` rows: `products[row * self.len() + query]`.
+    fn dots<'a>(&self, rows: &[i8], count: usize, buffers: &'a mut Buffers) -> &'a [i32] {
+        let products = &mut buffers.products[..self.len() * count];
+        self.kernel.dot_rows(rows, products, &mut buffers.scratch);
+        products
     }
+
+    /// Dot products of the first query with the rows that begin at `starts` in `data`.
+    pub fn dots_at(&self, data: &[i8], starts: &[usize], out: &mut [i32]) {
+        self.kernel.dot_rows_at(data, starts, out);
+    }
+}
+
+/// Working memory of a thread.
+struct Buffers {
+    products: Vec<i32>,
+    scratch: Scratch,
 }
 
 impl Reader {
@@ -179,14 +192,15 @@ impl Reader {
         let next = AtomicU32::new(start);
         let work = || {
             let mut tops: Vec<Top> = (0..queries.len()).map(|_| Top::new(limit)).collect();
-            let mut products = vec![0; queries.len() * TILE];
+            let products = vec![0; queries.len() * TILE];
+            let mut buffers = Buffers { products, scratch: Scratch::new() };
             loop {
                 let taken = next.fetch_add(BLOCKS_AT_ONCE, Ordering::Relaxed);
                 if taken >= blocks {
                     return tops;
                 }
                 for block in taken..blocks.min(taken + BLOCKS_AT_ONCE) {
-                    self.scan_block(queries, block, filter, &mut products, &mut tops);
+                    self.scan_block(queries, block, filter, &mut buffers, &mut tops);
                 }
             }
         };
@@ -201,7 +215,7 @@ impl Reader {
         queries: &Queries,
         block: u32,
         filter: &CompiledFilter<'_>,
-        products: &mut [i32],
+        buffers: &mut Buffers,
         tops: &mut [Top],
     ) {
         let first = block * BLOCK as u32;
@@ -214,7 +228,7 @@ impl Reader {
                 let length = (mask >> skip).trailing_ones();
                 mask &= u64::MAX.checked_shl(skip + length).unwrap_or(0);
                 let run = first + tile * TILE as u32 + skip;
-                self.scan_run(queries, run, length as usize, products, tops);
+                self.scan_run(queries, run, length as usize, buffers, tops);
             }
         }
     }
@@ -225,7 +239,7 @@ impl Reader {
         queries: &Queries,
         first: u32,
         length: usize,
-        products: &mut [i32],
+        buffers: &mut Buffers,
         tops: &mut [Top],
     ) {
         let layout = self.layout();
@@ -233,8 +247,7 @@ impl Reader {
         let rows = &self.rows.signed()[start..start + length * stride];
         let start = layout.offset(Column::Scale, first) as usize;
         let (scales, _) = self.rows.bytes()[start..start + length * 4].as_chunks::<4>();
-        let products = &mut products[..queries.len() * length];
-        queries.dots(rows, products);
+        let products = queries.dots(rows, length, buffers);
         Top::show_run(tops, first, products, scales);
     }
 }

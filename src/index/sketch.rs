@@ -1,8 +1,8 @@
 //! One bit for each component: a file derived from the rows that makes a first pass cheap.
 //!
-//! A bit says whether a component lies above the mean of its column. The file covers the
-//! first rows of a generation and never changes; rows that came later are scanned exactly. A
-//! sketch that is missing or damaged costs time and never an answer.
+//! A bit says whether a component lies above the mean of its column. The file covers whole
+//! blocks from the first row of a generation on and never changes; rows that came later are
+//! scanned exactly. A sketch that is missing or damaged costs time and never an answer.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,6 +15,7 @@ use crate::index::mmap::Map;
 use crate::index::quantise;
 use crate::index::storage::Storage;
 use crate::index::{IndexError, Reader};
+use crate::kernel::TILE_ROWS;
 
 const MAGIC: [u8; 8] = *b"\x89SXSK\r\n\x1a";
 const HEADER: usize = 4096;
@@ -43,7 +44,7 @@ impl Shape {
     }
 
     fn blocks(self) -> usize {
-        (self.rows as usize).div_ceil(BLOCK)
+        self.rows as usize / BLOCK
     }
 
     fn length(self) -> usize {
@@ -54,7 +55,7 @@ impl Shape {
     fn block(self, block: usize) -> std::ops::Range<usize> {
         let bytes = BLOCK * self.words() * 8;
         let start = self.bits() + block * bytes;
-        start..(start + bytes).min(self.checks())
+        start..start + bytes
     }
 }
 
@@ -83,6 +84,7 @@ impl Sketch {
             && u32_at(header, 12) as usize == shape.dimension
             && u64_at(header, 16) == head.generation
             && shape.rows <= head.rows
+            && shape.rows.is_multiple_of(BLOCK as u32)
             && crc32c::crc32c(&header[..HEADER - 4]) == u32_at(header, HEADER - 4)
             && bytes.len() == shape.length()
             && crc32c::crc32c(&bytes[HEADER..shape.bits()]) == u32_at(header, 28);
@@ -99,16 +101,17 @@ impl Sketch {
         self.shape.rows
     }
 
-    /// The bits of up to `count` rows from `first` on.
-    pub fn bits(&self, first: u32, count: usize) -> &[u8] {
+    /// The bits of the tile of rows that begins with row `first`: the first words of all of
+    /// them, then the second ones, and so on.
+    pub fn tile(&self, first: u32) -> &[u8] {
         let width = self.shape.words() * 8;
         let start = self.shape.bits() + first as usize * width;
-        &self.map.bytes()[start..start + count * width]
+        &self.map.bytes()[start..start + TILE_ROWS * width]
     }
 
     /// The bits of a vector.
     pub fn of(&self, vector: &[f32]) -> Vec<u8> {
-        bits_of(vector, &self.centre).collect()
+        words_of(vector, &self.centre).flatten().collect()
     }
 
     /// The mapped file.
@@ -127,21 +130,19 @@ impl Sketch {
         })
     }
 
-    /// Writes the sketch of all rows of a snapshot, replacing an older one.
+    /// How many rows the sketch of a snapshot of `rows` rows covers: whole blocks.
+    pub fn coverable(rows: u32) -> u32 {
+        rows - rows % BLOCK as u32
+    }
+
+    /// Writes the sketch of a snapshot, replacing an older one.
     pub fn build(reader: &Reader, storage: &dyn Storage) -> Result<(), IndexError> {
-        let shape = Shape { dimension: reader.dimension(), rows: reader.head().rows };
+        let rows = Self::coverable(reader.head().rows);
+        let shape = Shape { dimension: reader.dimension(), rows };
         let centre = column_means(reader);
-        let bits = (0..shape.blocks()).into_par_iter().map(|block| {
-            let first = (block * BLOCK) as u32;
-            let mut vector = vec![0.0; shape.dimension];
-            let mut bits = Vec::with_capacity(shape.block(block).len());
-            for row in first..shape.rows.min(first + BLOCK as u32) {
-                let cells = reader.cell(Column::Vector, row);
-                quantise::restore(cells, reader.scale(row), &reader.rotation, &mut vector);
-                bits.extend(bits_of(&vector, &centre));
-            }
-            bits
-        });
+        let bits = (0..shape.blocks())
+            .into_par_iter()
+            .map(|block| bits_of_block(reader, (block * BLOCK) as u32, &centre));
         let path = reader.folder().join(Part::Sketch.file_name(reader.head().generation));
         let temporary = path.with_extension("new");
         let io = |e| IndexError::io("writing", &temporary, e);
@@ -187,11 +188,30 @@ impl Shape {
 }
 
 /// One bit for each component, in whole words.
-fn bits_of(vector: &[f32], centre: &[f32]) -> impl Iterator<Item = u8> {
-    vector.chunks(64).zip(centre.chunks(64)).flat_map(|(vector, centre)| {
+fn words_of(vector: &[f32], centre: &[f32]) -> impl Iterator<Item = [u8; 8]> {
+    vector.chunks(64).zip(centre.chunks(64)).map(|(vector, centre)| {
         let above = vector.iter().zip(centre).enumerate();
         above.fold(0u64, |word, (at, (x, mean))| word | u64::from(x > mean) << at).to_le_bytes()
     })
+}
+
+/// The bits of a block's rows, tile by tile as [`Sketch::tile`] reads them.
+fn bits_of_block(reader: &Reader, first: u32, centre: &[f32]) -> Vec<u8> {
+    let words = centre.len().div_ceil(64);
+    let mut vector = vec![0.0; centre.len()];
+    let mut bits = vec![0; BLOCK * words * 8];
+    for (tile, bits) in (0..).zip(bits.chunks_exact_mut(TILE_ROWS * words * 8)) {
+        let (cells, _) = bits.as_chunks_mut::<8>();
+        for at in 0..TILE_ROWS {
+            let row = first + tile * TILE_ROWS as u32 + at as u32;
+            let row_cells = reader.cell(Column::Vector, row);
+            quantise::restore(row_cells, reader.scale(row), &reader.rotation, &mut vector);
+            for (word, bits) in words_of(&vector, centre).enumerate() {
+                cells[word * TILE_ROWS + at] = bits;
+            }
+        }
+    }
+    bits
 }
 
 /// The mean of each component over the rows that were not removed.

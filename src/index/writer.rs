@@ -375,7 +375,8 @@ impl Writer {
     }
 
     /// Writes the file that makes [`crate::index::ScanOptions::fast`] fast, if more than a
-    /// quarter of the committed rows are new since the last one. Reads every row once.
+    /// quarter of the committed rows are new since the last one; it covers whole blocks of 1024
+    /// rows. Reads every row once.
     ///
     /// # Errors
     /// What the file system says; the index is as before then.
@@ -384,7 +385,8 @@ impl Writer {
         self.commit()?;
         let reader = Reader::open(&self.folder)?;
         let covered = reader.sketch.as_ref().map_or(0, Sketch::rows);
-        let worth = reader.head().rows - covered > reader.head().rows / 4;
+        let coverable = Sketch::coverable(reader.head().rows);
+        let worth = coverable - covered > coverable / 4;
         if worth {
             Sketch::build(&reader, &*self.storage)?;
         }

@@ -170,28 +170,6 @@ impl<P: Copy> Vector for Lanes<P> {
         unsafe { vreinterpretq_s32_f32(a) }
     }
     #[inline(always)]
-    unsafe fn differing_bits(a: *const u8, b: *const u8, count: usize) -> u32 {
-        // SAFETY: only the `count` bytes that the caller promises are read.
-        unsafe {
-            let mut sums = vdupq_n_u32(0);
-            let whole = count - count % 16;
-            // A 16-bit lane takes up to 16 a step, so that 4095 steps would fit.
-            for block in (0..whole).step_by(16 * 2048) {
-                let mut counts = vdupq_n_u16(0);
-                for i in (block..whole.min(block + 16 * 2048)).step_by(16) {
-                    let bits = veorq_u8(vld1q_u8(a.add(i)), vld1q_u8(b.add(i)));
-                    counts = vpadalq_u8(counts, vcntq_u8(bits));
-                }
-                sums = vpadalq_u16(sums, counts);
-            }
-            let mut sum = vaddvq_u32(sums);
-            for i in whole..count {
-                sum += (*a.add(i) ^ *b.add(i)).count_ones();
-            }
-            sum
-        }
-    }
-    #[inline(always)]
     unsafe fn to_float(a: int32x4_t) -> float32x4_t {
         // SAFETY: NEON is always there.
         unsafe { vcvtq_f32_s32(a) }

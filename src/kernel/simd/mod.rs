@@ -79,22 +79,6 @@ pub(crate) trait Vector: Copy {
     unsafe fn sum_four_i(v: [Self::I; 4]) -> [i32; 4];
     /// The bits of floats, taken as integers.
     unsafe fn bits_to_int(a: Self::F) -> Self::I;
-    /// The number of bits in which `count` bytes differ.
-    #[inline(always)]
-    unsafe fn differing_bits(a: *const u8, b: *const u8, count: usize) -> u32 {
-        // SAFETY: only the `count` bytes that the caller promises are read.
-        let (a, b) =
-            unsafe { (std::slice::from_raw_parts(a, count), std::slice::from_raw_parts(b, count)) };
-        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-        let mut sum = 0;
-        for (a, b) in a.iter().zip(b) {
-            sum += (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)).count_ones();
-        }
-        for (a, b) in a_rest.iter().zip(b_rest) {
-            sum += (a ^ b).count_ones();
-        }
-        sum
-    }
     /// To float, ties to even.
     unsafe fn to_float(a: Self::I) -> Self::F;
     /// To integer, ties to even; unspecified outside the range of i32.

@@ -7,8 +7,8 @@ fn dot_products_are_exact() {
     let mut random = Random::new(20);
     let step = cases(1, 37);
     for dimension in (1..=cases(140, 75)).step_by(step).chain(cases(384, 64)..=cases(386, 64)) {
-        let count = dimension % 11;
-        let rows = 1 + dimension % 4;
+        let count = dimension % 19;
+        let rows = 1 + dimension % 15;
         let queries = random.weights(count * dimension);
         // Rows come from a file, so they hold anything; and they lie at any address.
         let offset = random.below(4);
@@ -26,8 +26,17 @@ fn dot_products_are_exact() {
         }
         for machine in Machine::available() {
             let mut out = vec![-1; rows * count];
-            DotQueries::new(machine, &queries, dimension).dot_rows(data, &mut out);
+            let prepared = DotQueries::new(machine, &queries, dimension);
+            prepared.dot_rows(data, &mut out, &mut Scratch::new());
             assert_eq!(out, expected, "{machine} {dimension} {count}");
+            if count > 0 {
+                // The same rows again, last first.
+                let starts: Vec<usize> = (0..rows).rev().map(|row| row * dimension).collect();
+                let mut out = vec![-1; rows];
+                prepared.dot_rows_at(data, &starts, &mut out);
+                let first = expected.iter().step_by(count).rev().copied();
+                assert_eq!(out, first.collect::<Vec<_>>(), "{machine} {dimension} {count}");
+            }
         }
     }
 }
@@ -40,8 +49,12 @@ fn extreme_dot_products_are_exact() {
         for machine in Machine::available() {
             let queries = DotQueries::new(machine, &vec![query; dimension], dimension);
             let mut out = [0];
-            queries.dot_rows(&vec![row; dimension], &mut out);
+            queries.dot_rows(&vec![row; dimension], &mut out, &mut Scratch::new());
             assert_eq!(out, [expected], "{machine} {row} {query}");
+            let queries = DotQueries::new(machine, &vec![query; 17 * dimension], dimension);
+            let mut out = [0; 17];
+            queries.dot_rows(&vec![row; dimension], &mut out, &mut Scratch::new());
+            assert_eq!(out, [expected; 17], "{machine} {row} {query}");
         }
     }
 }
@@ -49,21 +62,23 @@ fn extreme_dot_products_are_exact() {
 #[test]
 fn hamming_distances_are_exact() {
     let mut random = Random::new(21);
-    for length in 1..=cases(80, 20) {
-        let query = random.bytes(length);
-        let rows = random.bytes(length * 5);
+    for words in 1..=cases(65, 3) {
+        let query = random.bytes(8 * words);
+        let tiles = random.bytes(2 * TILE_ROWS * 8 * words);
         let mut expected = Vec::new();
-        for row in rows.chunks_exact(length) {
-            let bits = (0..8 * length).filter(|i| {
-                let bit = |bytes: &[u8]| bytes[i / 8] >> (i % 8) & 1;
-                bit(row) != bit(&query)
-            });
-            expected.push(bits.count() as u32);
+        for tile in tiles.chunks_exact(TILE_ROWS * 8 * words) {
+            for row in 0..TILE_ROWS {
+                let bits = (0..64 * words).filter(|i| {
+                    let bit = |bytes: &[u8], start: usize| bytes[start + i % 64 / 8] >> (i % 8) & 1;
+                    bit(tile, 8 * (i / 64 * TILE_ROWS + row)) != bit(&query, i / 64 * 8)
+                });
+                expected.push(bits.count() as u32);
+            }
         }
         for machine in Machine::available() {
-            let mut out = vec![0; 5];
-            hamming_rows(machine, &query, &rows, &mut out);
-            assert_eq!(out, expected, "{machine} {length}");
+            let mut out = vec![0; 2 * TILE_ROWS];
+            hamming_tiles(machine, &query, &tiles, &mut out);
+            assert_eq!(out, expected, "{machine} {words}");
         }
     }
 }
@@ -71,8 +86,8 @@ fn hamming_distances_are_exact() {
 #[test]
 fn no_queries_and_no_rows_are_fine() {
     for machine in Machine::available() {
-        DotQueries::new(machine, &[], 3).dot_rows(&[1, 2, 3], &mut []);
-        DotQueries::new(machine, &[1, 2, 3], 3).dot_rows(&[], &mut []);
-        hamming_rows(machine, &[1], &[], &mut []);
+        DotQueries::new(machine, &[], 3).dot_rows(&[1, 2, 3], &mut [], &mut Scratch::new());
+        DotQueries::new(machine, &[1, 2, 3], 3).dot_rows(&[], &mut [], &mut Scratch::new());
+        hamming_tiles(machine, &[1; 8], &[], &mut []);
     }
 }
