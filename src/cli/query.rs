@@ -3,10 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use sextant::index::{
-    Filter, IndexError, Means, QueryError, Reader, Reading, Term, combine, parse_query,
-};
-use sextant::{Embedding, EmbeddingError, EncodeError, Encoder, Modality};
+use sextant::index::{Filter, IndexError, QueryError, Reader, Reading, Term, parse_query};
+use sextant::space::{Centres, SpaceError, combine_centred};
+use sextant::{Embedding, EncodeError, Encoder, Modality};
 
 use super::inputs::is_picture;
 use super::output::complain;
@@ -40,7 +39,7 @@ pub enum TermError {
     Cancelled,
     /// The terms do not belong together.
     #[error(transparent)]
-    Embedding(EmbeddingError),
+    Space(SpaceError),
 }
 
 /// A query as a point of the space.
@@ -98,13 +97,15 @@ impl Query {
         let embedded = embedded?;
         let first = embedded.first().map(|(_, term)| term.modality());
         let is_mixed = embedded.iter().any(|(_, term)| Some(term.modality()) != first);
-        let (means, target) = match is_mixed {
-            true => (means(encoder, reader)?, target(reader)?),
-            false => (Means::default(), Modality::Image),
+        let (image, text, target) = match is_mixed {
+            true => means(encoder, reader)?,
+            false => (None, None, Modality::Image),
         };
-        let point = combine(&embedded, &means, target).map_err(|error| match error {
-            EmbeddingError::Zero => TermError::Cancelled,
-            other => TermError::Embedding(other),
+        let centres = Centres { image: image.as_deref(), text: text.as_deref() };
+        let terms: Vec<(f32, &Embedding)> = embedded.iter().map(|(w, term)| (*w, term)).collect();
+        let point = combine_centred(&terms, centres, target).map_err(|error| match error {
+            SpaceError::Cancelled => TermError::Cancelled,
+            other => TermError::Space(other),
         })?;
         Ok(Self { point, is_single: matches!(embedded[..], [(weight, _)] if weight > 0.0) })
     }
@@ -119,15 +120,18 @@ fn target(reader: &Reader) -> Result<Modality, IndexError> {
     }
 }
 
-/// Where pictures and texts lie on average: as the model knows it, else as the pictures of the
-/// index show it.
-fn means(encoder: &Encoder, reader: &Reader) -> Result<Means, IndexError> {
+/// Where pictures and texts lie on average, as the model knows it, else as the pictures of the
+/// index show it; and what is searched.
+fn means(
+    encoder: &Encoder,
+    reader: &Reader,
+) -> Result<(Option<Vec<f32>>, Option<Vec<f32>>, Modality), IndexError> {
     let calibration = &encoder.package().manifest().calibration;
     let image = match &calibration.image_mean {
         Some(mean) => Some(mean.clone()),
         None => reader.mean(Modality::Image, SAMPLE)?,
     };
-    Ok(Means { image, text: calibration.text_mean.clone() })
+    Ok((image, calibration.text_mean.clone(), target(reader)?))
 }
 
 fn embed(term: &Term, encoder: &Encoder, reader: &Reader) -> Result<Embedding, TermError> {

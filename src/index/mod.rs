@@ -50,7 +50,6 @@
 //! ```
 
 mod batch;
-mod combine;
 mod compact;
 mod create;
 mod error;
@@ -87,7 +86,6 @@ use std::path::Path;
 use crate::embedding::SpaceId;
 
 pub use batch::NewRow;
-pub use combine::{Means, combine};
 pub use compact::Compacted;
 pub use error::IndexError;
 pub use filter::Filter;

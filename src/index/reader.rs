@@ -366,7 +366,7 @@ impl Reader {
 
     /// The mean of the vectors of one modality, over at most `most` rows spread evenly.
     ///
-    /// This is what [`crate::index::combine`] needs to correct the modality gap. `None` when
+    /// This is what [`crate::space::combine_centred`] needs to correct the modality gap. `None` when
     /// the index has no such row.
     ///
     /// # Errors

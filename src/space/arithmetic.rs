@@ -55,58 +55,94 @@ impl<'a> Centres<'a> {
 /// [`SpaceError::NoTerms`], [`SpaceError::Weight`], [`SpaceError::Cancelled`],
 /// [`EmbeddingError::SpaceMismatch`].
 pub fn combine(terms: &[(f32, &Embedding)]) -> Result<Embedding, SpaceError> {
-    weighted_sum(terms, Centres::default())
+    let (sum, _) = weighted_sum(terms)?;
+    let shows_picture =
+        |&(weight, term): &(f32, &Embedding)| weight > 0.0 && term.modality() == Modality::Image;
+    let (_, first) = *terms.first().ok_or(SpaceError::NoTerms)?;
+    let modality = if terms.iter().any(shows_picture) { Modality::Image } else { first.modality() };
+    rebuilt(first, modality, sum)
 }
 
-/// The same with the modality gap closed: each term counts from the mean of its own kind, and
-/// the sum is put at the mean of pictures, so that it finds pictures. Terms of a kind without a
-/// known mean count from the origin, as in [`combine`].
+/// The same with the modality gap closed, for finding points of the modality `target`: what
+/// `sextant search` does with a query.
 ///
-/// Keeps a lone picture where it is.
+/// Terms of one modality are added as they are. Where modalities mix and the means of all of
+/// them are known, each term is first replaced by its unit direction from the mean of its own
+/// kind, so that neither the gap nor the width of a cone gives one of them more weight. From the
+/// mean of `target` the direction of their sum is then walked as far as points lie from it: the
+/// square root of one minus its squared length.
+///
+/// Keeps a lone term where it is; a positive factor on all weights does not matter.
+///
+/// ```
+/// use sextant::space::{Centres, combine_centred};
+/// use sextant::{Embedding, Modality, SpaceId};
+/// let at = |kind, values| Embedding::new(SpaceId::from_bytes([0; 32]), kind, values).unwrap();
+/// // Pictures lie around (0, 0, 0.8), texts around (0, 0, -0.8).
+/// let picture = at(Modality::Image, vec![0.6, 0.0, 0.8]);
+/// let text = at(Modality::Text, vec![0.0, 0.6, -0.8]);
+/// let centres = Centres { image: Some(&[0.0, 0.0, 0.8]), text: Some(&[0.0, 0.0, -0.8]) };
+/// let both = [(1.0, &picture), (1.0, &text)];
+/// let found = combine_centred(&both, centres, Modality::Image).unwrap();
+/// // Among the pictures, and as near to what the one says as to what the other does.
+/// assert!((found.values()[0] - found.values()[1]).abs() < 1e-6);
+/// assert!((found.values()[2] - 0.8).abs() < 1e-6);
+/// ```
 ///
 /// # Errors
 /// As [`combine`]; [`SpaceError::Dimension`] when a mean has another length.
 pub fn combine_centred(
     terms: &[(f32, &Embedding)],
     centres: Centres<'_>,
-) -> Result<Embedding, SpaceError> {
-    weighted_sum(terms, centres)
-}
-
-fn weighted_sum(
-    terms: &[(f32, &Embedding)],
-    centres: Centres<'_>,
+    target: Modality,
 ) -> Result<Embedding, SpaceError> {
     let (_, first) = *terms.first().ok_or(SpaceError::NoTerms)?;
+    let is_mixed = terms.iter().any(|(_, term)| term.modality() != first.modality());
     let dimension = first.values().len();
-    let mut sum = vec![0f64; dimension];
-    let (mut weights, mut positive) = (0f64, 0f64);
+    let mut known = mean_of(centres, target, dimension)?;
+    for (_, term) in terms {
+        known = mean_of(centres, term.modality(), dimension)?.and(known);
+    }
+    let mean = match known {
+        Some(mean) if is_mixed => mean,
+        _ => {
+            let (sum, _) = weighted_sum(terms)?;
+            return rebuilt(first, if is_mixed { target } else { first.modality() }, sum);
+        }
+    };
+    let directions: Vec<(f32, Embedding)> = terms
+        .iter()
+        .map(|&(weight, term)| Ok((weight, centred(term, centres)?)))
+        .collect::<Result<_, SpaceError>>()?;
+    let directions: Vec<(f32, &Embedding)> =
+        directions.iter().map(|(w, term)| (*w, term)).collect();
+    let (sum, length) = weighted_sum(&directions)?;
+    let squared: f64 = mean.iter().map(|&m| f64::from(m).powi(2)).sum();
+    let reach = (1.0 - squared).max(0.0).sqrt() / length;
+    let point = sum.iter().zip(mean).map(|(x, &m)| f64::from(m) + reach * x).collect();
+    rebuilt(first, target, point)
+}
+
+/// The sum and its length, if it has a direction.
+fn weighted_sum(terms: &[(f32, &Embedding)]) -> Result<(Vec<f64>, f64), SpaceError> {
+    let (_, first) = *terms.first().ok_or(SpaceError::NoTerms)?;
+    let mut sum = vec![0f64; first.values().len()];
+    let mut weights = 0f64;
     for (place, &(weight, term)) in terms.iter().enumerate() {
         if !weight.is_finite() {
             return Err(SpaceError::Weight { term: place + 1, weight });
         }
         same_space(first, term)?;
-        let centre = mean_of(centres, term.modality(), dimension)?;
-        for (index, total) in sum.iter_mut().enumerate() {
-            let origin = centre.map_or(0.0, |mean| f64::from(mean[index]));
-            *total += f64::from(weight) * (f64::from(term.values()[index]) - origin);
+        for (total, &x) in sum.iter_mut().zip(term.values()) {
+            *total += f64::from(weight) * f64::from(x);
         }
         weights += f64::from(weight.abs());
-        positive += f64::from(weight.max(0.0));
     }
     let length = sum.iter().map(|x| x * x).sum::<f64>().sqrt();
     if length <= CANCELLED * weights {
         return Err(SpaceError::Cancelled);
     }
-    let shows_picture =
-        |&(weight, term): &(f32, &Embedding)| weight > 0.0 && term.modality() == Modality::Image;
-    let modality = if terms.iter().any(shows_picture) { Modality::Image } else { first.modality() };
-    // The offset grows with the positive weights, so that a factor on all weights changes nothing.
-    if let Some(mean) = mean_of(centres, Modality::Image, dimension)? {
-        let amount = if positive > 0.0 { positive } else { weights };
-        sum.iter_mut().zip(mean).for_each(|(x, &m)| *x += amount * f64::from(m));
-    }
-    rebuilt(first, modality, sum)
+    Ok((sum, length))
 }
 
 fn mean_of<'a>(
@@ -292,16 +328,31 @@ mod tests {
         let centres = Centres { image: Some(&image), text: Some(&text) };
         let picture = at(Modality::Image, &[0.6, 0.0, 0.8]);
         let word = at(Modality::Text, &[0.0, 0.6, -0.8]);
-        close(&combine_centred(&[(1.0, &picture)], centres).unwrap(), &[0.6, 0.0, 0.8]);
-        let sum = combine_centred(&[(1.0, &picture), (1.0, &word)], centres).unwrap();
-        close(&sum, &[0.6, 0.6, 1.6]);
-        // Without it, the cones' offsets cancel and take the result out of the pictures' cone.
-        close(&combine(&[(1.0, &picture), (1.0, &word)]).unwrap(), &[0.6, 0.6, 0.0]);
+        let sum = |terms: &[(f32, &Embedding)]| combine_centred(terms, centres, Modality::Image);
+        close(&sum(&[(1.0, &picture)]).unwrap(), &[0.6, 0.0, 0.8]);
+        close(&sum(&[(2.0, &word)]).unwrap(), &[0.0, 0.6, -0.8]);
+        let both = [(1.0, &picture), (1.0, &word)];
+        let half = 0.6 * 0.5f32.sqrt();
+        close(&sum(&both).unwrap(), &[half, half, 0.8]);
+        close(&sum(&both.map(|(_, term)| (30.0, term))).unwrap(), &[half, half, 0.8]);
+        close(&sum(&[(1.0, &picture), (-1.0, &word)]).unwrap(), &[half, -half, 0.8]);
+        let texts = combine_centred(&both, centres, Modality::Text).unwrap();
+        close(&texts, &[half, half, -0.8]);
+        assert_eq!(texts.modality(), Modality::Text);
+        // A picture far from its mean does not drown a text near its own.
+        let (far, near) =
+            (at(Modality::Image, &[1.0, 0.0, 0.0]), at(Modality::Text, &[0.0, 0.1, -0.8]));
+        let found = sum(&[(1.0, &far), (1.0, &near)]).unwrap();
+        assert!(found.values()[1] > 0.3 * found.values()[0], "{found:?}");
+        // Without means, or without all of them, the cones' offsets cancel and take the result
+        // out of the pictures' cone.
+        close(&combine(&both).unwrap(), &[0.6, 0.6, 0.0]);
+        let only = Centres { image: Some(&image), text: None };
+        close(&combine_centred(&both, only, Modality::Image).unwrap(), &[0.6, 0.6, 0.0]);
         close(&centred(&picture, centres).unwrap(), &[1.0, 0.0, 0.0]);
-        let minus = combine_centred(&[(1.0, &picture), (-1.0, &picture)], centres);
-        assert_eq!(minus, Err(SpaceError::Cancelled));
+        assert_eq!(sum(&[(1.0, &picture), (-1.0, &picture)]), Err(SpaceError::Cancelled));
         let short = Centres { image: Some(&image[..2]), text: None };
-        assert!(combine_centred(&[(1.0, &picture)], short).is_err());
+        assert!(combine_centred(&[(1.0, &picture)], short, Modality::Image).is_err());
     }
 
     #[test]
