@@ -5,22 +5,19 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use image::{RgbImage, imageops};
-use libjpeg_turbo_rs::{Encoder, PixelFormat};
 use rayon::prelude::*;
-use sextant::{DecodeLimits, Modality, Picture, decode_file, picture::Pixels};
+use sextant::{DecodeLimits, Modality, decode_file};
 
 use super::moment;
 use super::query::path_of;
 use super::row::{shown_key, shown_tags};
 use super::search::Found;
+use super::thumbnail;
 
 /// Longest side of a picture on the sheet: sharp on screens of two pixels to a point.
 const SIDE: u32 = 480;
 /// JPEG quality of the pictures on the sheet.
 const QUALITY: u8 = 80;
-/// What shows through transparent pictures.
-const PAPER: u8 = 255;
 
 /// How the page looks, on paper, in the light and in the dark.
 const STYLE: &str = "
@@ -115,39 +112,8 @@ impl Sheet<'_> {
 
     fn thumbnail(&self, path: &Path) -> Result<Vec<u8>, String> {
         let picture = decode_file(path, self.limits).map_err(|e| e.to_string())?;
-        let small = shrink(&picture);
-        let (width, height) = (small.width() as usize, small.height() as usize);
-        let encoder = Encoder::new(small.as_raw(), width, height, PixelFormat::Rgb);
-        encoder.quality(QUALITY).encode().map_err(|e| format!("{}: {e}", path.display()))
+        thumbnail::jpeg(&picture, SIDE, QUALITY).map_err(|e| format!("{}: {e}", path.display()))
     }
-}
-
-/// A picture of at most [`SIDE`] pixels a side, on white where it is transparent.
-fn shrink(picture: &Picture) -> RgbImage {
-    let over = |sample: u8, opacity: u8| {
-        let (sample, opacity) = (u32::from(sample), u32::from(opacity));
-        ((sample * opacity + u32::from(PAPER) * (255 - opacity) + 127) / 255) as u8
-    };
-    let samples = match picture.pixels() {
-        Pixels::Rgba(samples) => samples
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .flat_map(|&[r, g, b, a]| [over(r, a), over(g, a), over(b, a)])
-            .collect(),
-        pixels => pixels.bytes().to_vec(),
-    };
-    let (width, height) = (picture.width(), picture.height());
-    let image = RgbImage::from_raw(width, height, samples).expect("a picture has all its samples");
-    let longest = width.max(height);
-    if longest <= SIDE {
-        return image;
-    }
-    let scaled = |side: u32| {
-        let side = u64::from(side) * u64::from(SIDE) / u64::from(longest);
-        u32::try_from(side).unwrap_or(SIDE).max(1)
-    };
-    imageops::thumbnail(&image, scaled(width), scaled(height))
 }
 
 /// The address of a file for a browser on this machine.
@@ -195,17 +161,5 @@ mod tests {
         );
         let link = file_link(Path::new("/a b/\"<ü>.jpg")).unwrap();
         assert_eq!(link, "file:///a%20b/%22%3C%C3%BC%3E.jpg");
-    }
-
-    #[test]
-    fn pictures_shrink_in_proportion_and_lie_on_white() {
-        let clear = Picture::new(1000, 10, Pixels::Rgba(vec![0; 40_000])).unwrap();
-        let small = shrink(&clear);
-        assert_eq!(small.dimensions(), (480, 4));
-        assert!(small.as_raw().iter().all(|&sample| sample == 255));
-        let line = Picture::new(1, 5000, Pixels::Rgb(vec![7; 15_000])).unwrap();
-        assert_eq!(shrink(&line).dimensions(), (1, 480));
-        let dot = Picture::new(1, 1, Pixels::Rgb(vec![1, 2, 3])).unwrap();
-        assert_eq!(shrink(&dot).as_raw(), &[1, 2, 3]);
     }
 }

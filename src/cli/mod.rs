@@ -32,6 +32,7 @@ mod selection;
 mod similar;
 #[cfg(feature = "workbench")]
 mod space;
+mod thumbnail;
 mod watch;
 mod where_;
 

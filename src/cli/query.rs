@@ -91,7 +91,18 @@ impl Query {
     /// Embeds the terms and adds them up.
     pub fn new(words: &[OsString], encoder: &Encoder, reader: &Reader) -> Result<Self, TermError> {
         let words: Vec<&[u8]> = words.iter().map(|word| word.as_encoded_bytes()).collect();
-        let terms = parse_query(&words)?;
+        Self::of_terms(&parse_query(&words)?, encoder, reader)
+    }
+
+    /// The same of a line of texts alone: no term means a file, whatever it looks like.
+    #[cfg(feature = "http")]
+    pub fn of_texts(line: &str, encoder: &Encoder, reader: &Reader) -> Result<Self, TermError> {
+        let mut terms = parse_query(&split_text(line))?;
+        terms.iter_mut().for_each(|term| term.reading = Reading::Text);
+        Self::of_terms(&terms, encoder, reader)
+    }
+
+    fn of_terms(terms: &[Term], encoder: &Encoder, reader: &Reader) -> Result<Self, TermError> {
         let embedded: Result<Vec<(f32, Embedding)>, TermError> =
             terms.iter().map(|term| Ok((term.weight, embed(term, encoder, reader)?))).collect();
         let embedded = embedded?;

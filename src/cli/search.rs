@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use sextant::Encoder;
-use sextant::index::{Entry, Index, Reader, ScanOptions};
+use sextant::index::{Entry, Filter, Index, IndexError, Reader, ScanOptions};
 
 use super::contact_sheet;
 use super::output::{complain, json_line, six_digits, stdout};
@@ -79,7 +79,8 @@ pub fn run(args: &SearchArgs, global: &Global) -> Result<Outcome, Failure> {
         Ok(query) => query,
         Err(error) => return refuse(error),
     };
-    let found = search(args, &reader, &encoder, &query)?;
+    let filter = args.selection.filter();
+    let found = find(&query, &reader, &encoder, &filter, args.top, args.fast)?;
     if found.is_empty() && args.top > 0 && !global.quiet {
         complain(&format!("{}: no row meets the conditions", args.index.display()));
     }
@@ -118,20 +119,22 @@ fn refuse(error: TermError) -> Result<Outcome, Failure> {
     }
 }
 
-fn search(
-    args: &SearchArgs,
+/// The `most` rows that are nearest to the query, of those that pass the filter.
+///
+/// # Errors
+/// [`IndexError`] when the index cannot be read or is damaged.
+pub fn find(
+    query: &Query,
     reader: &Reader,
     encoder: &Encoder,
-    query: &Query,
-) -> Result<Vec<Found>, Failure> {
-    let options = ScanOptions {
-        threads: rayon::current_num_threads(),
-        fast: args.fast,
-        ..ScanOptions::default()
-    };
-    let k = args.top.min(reader.len() as usize);
-    let hits =
-        reader.search(std::slice::from_ref(&query.point), k, &args.selection.filter(), &options)?;
+    filter: &Filter,
+    most: usize,
+    fast: bool,
+) -> Result<Vec<Found>, IndexError> {
+    let threads = rayon::current_num_threads();
+    let options = ScanOptions { threads, fast, ..ScanOptions::default() };
+    let k = most.min(reader.len() as usize);
+    let hits = reader.search(std::slice::from_ref(&query.point), k, filter, &options)?;
     let manifest = encoder.package().manifest();
     let found = hits.into_iter().flatten().enumerate().map(|(at, hit)| {
         let score = match query.is_single {

@@ -33,4 +33,4 @@ pub use region::Region;
 pub use rules::{Action, Hours, Rule, Rules};
 pub use scene::{Scene, is_absence};
 pub use source::{Moment, Source, SourceOptions};
-pub use watcher::{Happening, UNKNOWN, Watcher};
+pub use watcher::{Happening, Past, UNKNOWN, Watcher};

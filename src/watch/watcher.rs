@@ -30,12 +30,54 @@ pub struct Watcher<'a> {
     scores: Vec<Vec<f32>>,
 }
 
+/// What a [`Watcher`] knew: see [`Watcher::resume`].
+#[derive(Debug, Clone)]
+pub struct Past {
+    names: Vec<String>,
+    tracks: Vec<Track>,
+    scores: Vec<Vec<f32>>,
+}
+
 impl<'a> Watcher<'a> {
     /// A watcher of `regions` regions, at least one.
     pub fn new(scene: Scene<'a>, calm: Calm, regions: usize) -> Self {
         let tracks = vec![Track::default(); (scene.names().len() + 1) * regions.max(1)];
         let scores = vec![Vec::new(); regions.max(1)];
         Self { scene, calm, tracks, scores }
+    }
+
+    /// What it knows of the past, for a watcher with other labels.
+    pub fn into_past(self) -> Past {
+        Past { names: self.scene.names().to_vec(), tracks: self.tracks, scores: self.scores }
+    }
+
+    /// A watcher that goes on from the past of one of as many regions: a label that both know
+    /// keeps its track. Calls `report` for the labels that were there and are known no more.
+    pub fn resume(
+        scene: Scene<'a>,
+        calm: Calm,
+        past: &Past,
+        mut report: impl FnMut(Happening<'_>),
+    ) -> Self {
+        let mut watcher = Self::new(scene, calm, past.scores.len());
+        let (count, before) = (watcher.scene.names().len(), past.names.len());
+        for (region, scores) in past.scores.iter().enumerate() {
+            let tracks = &past.tracks[region * (before + 1)..][..before + 1];
+            let own = &mut watcher.tracks[region * (count + 1)..][..count + 1];
+            own[count] = tracks[before].clone();
+            for (at, label) in past.names.iter().enumerate() {
+                let place = watcher.scene.names().iter().position(|name| name == label);
+                match place.filter(|&place| watcher.scene.is_shown(place)) {
+                    Some(place) => own[place] = tracks[at].clone(),
+                    None if tracks[at].is_present() => {
+                        let score = scores.get(at).copied().unwrap_or_default();
+                        report(Happening { region, label, change: Change::Leave, score });
+                    }
+                    None => {}
+                }
+            }
+        }
+        watcher
     }
 
     /// The scene.
@@ -56,6 +98,12 @@ impl<'a> Watcher<'a> {
         let all = self.scene.names().iter().zip(tracks).zip(scores);
         all.filter(|((_, track), _)| track.is_present())
             .map(|((name, _), &score)| (name.as_str(), score))
+    }
+
+    /// Whether each label of a region is there now, in the order of the names.
+    pub fn presence(&self, region: usize) -> impl Iterator<Item = bool> {
+        let count = self.scene.names().len();
+        self.tracks[region * (count + 1)..][..count].iter().map(Track::is_present)
     }
 
     /// Takes the embedding of a region's part of a frame.

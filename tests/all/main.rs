@@ -12,3 +12,5 @@ mod preprocess_damage;
 mod space;
 mod space_commands;
 mod watch;
+#[cfg(feature = "http")]
+mod watch_page;

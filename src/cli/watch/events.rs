@@ -76,18 +76,22 @@ impl Printer {
         self.unknown
     }
 
-    /// Prints one event at once: whoever reads them wants to act.
-    pub fn event(&self, frame: &Prepared, happening: &Happening<'_>) -> std::io::Result<()> {
-        let line = EventLine {
+    /// The line of an event.
+    pub fn line<'a>(&'a self, frame: &Prepared, happening: &Happening<'a>) -> EventLine<'a> {
+        EventLine {
             time: Time::of(frame.moment),
             frame: frame.number,
             event: name_of(happening.change),
             label: happening.label,
             score: six_digits(happening.score),
             region: self.regions[happening.region].as_deref(),
-        };
+        }
+    }
+
+    /// Prints one event at once: whoever reads them wants to act.
+    pub fn event(&self, line: &EventLine<'_>) -> std::io::Result<()> {
         let mut out = stdout();
-        json_line(&mut out, &line)?;
+        json_line(&mut out, line)?;
         out.flush()
     }
 

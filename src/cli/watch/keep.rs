@@ -1,17 +1,18 @@
 //! Embeddings kept in an index, so that yesterday can be searched, and forgotten in time.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 use sextant::index::{Filter, Index, IndexError, NewRow, Tag, Tags, Writer};
-use sextant::watch::{Moment, Prepared};
+use sextant::watch::{Moment, Prepared, Region};
 use sextant::{Embedding, Encoder};
 
 use super::super::Failure;
 use super::super::output::complain;
 use super::actions::open_index;
+use super::thumbnails::{self, Thumbnails};
 
 /// How often rows are made durable.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
@@ -37,6 +38,21 @@ pub struct KeepArgs {
     /// Keep the index below so many megabytes
     #[arg(long, value_name = "MB", value_parser = super::positive, requires = "index")]
     keep_megabytes: Option<f64>,
+    /// Also keep a small picture of each frame that is kept, in the index's folder
+    #[arg(long, requires = "index")]
+    thumbnails: bool,
+}
+
+impl KeepArgs {
+    /// The index's folder, if there is one.
+    pub fn folder(&self) -> Option<&Path> {
+        self.index.as_deref()
+    }
+
+    /// Whether pictures must be kept with frames.
+    pub fn want_pictures(&self) -> bool {
+        self.thumbnails
+    }
 }
 
 /// The index that frames are kept in, if any.
@@ -58,11 +74,17 @@ struct Store {
     oldest_first: VecDeque<(i64, Vec<u8>)>,
     most: usize,
     oldest: Option<Duration>,
+    thumbnails: Option<Thumbnails>,
 }
 
 impl Keep {
     /// Opens or makes the index.
-    pub fn open(args: &KeepArgs, source: &str, encoder: &Encoder) -> Result<Self, Failure> {
+    pub fn open(
+        args: &KeepArgs,
+        source: &str,
+        regions: &[Region],
+        encoder: &Encoder,
+    ) -> Result<Self, Failure> {
         let Some(folder) = &args.index else { return Ok(Self { store: None }) };
         let unfit = |error: IndexError| Failure::Unfit(error.to_string());
         let writer = open_index(folder, encoder).map_err(unfit)?;
@@ -72,6 +94,7 @@ impl Keep {
         // A row: the vector, its columns, and a key of this length; removed rows take up to a
         // quarter more until the index is compacted.
         let row = (dimension + 84 + source.len() + 40) as f64 * 1.25;
+        let row = if args.thumbnails { row + thumbnails::ROOM as f64 } else { row };
         let by_size = args.keep_megabytes.map(|mb| (mb * 1e6 / row).max(1.0) as usize);
         let by_count = args.keep_count.map(|count| count as usize);
         let most = by_size.unwrap_or(usize::MAX).min(by_count.unwrap_or(usize::MAX));
@@ -90,7 +113,11 @@ impl Keep {
             oldest_first: VecDeque::new(),
             most,
             oldest,
+            thumbnails: args.thumbnails.then(|| Thumbnails::new(folder, regions)),
         };
+        if let Some(thumbnails) = &store.thumbnails {
+            thumbnails.sweep().map_err(unfit)?;
+        }
         store.remember().map_err(unfit)?;
         Ok(Self { store: Some(store) })
     }
@@ -159,6 +186,9 @@ impl Store {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         for (region, embedding) in embeddings.iter().enumerate() {
             let (key, time) = key_of(&self.source, frame, region);
+            if let Some(thumbnails) = &mut self.thumbnails {
+                thumbnails.keep(key.as_bytes(), frame, region);
+            }
             let row = NewRow::new(key.as_bytes(), embedding);
             writer.append(&[NewRow { tags: &self.tags, time: Some(time), ..row }])?;
             if forgets {
@@ -189,6 +219,9 @@ impl Store {
                 break;
             }
             writer.remove(key)?;
+            if let Some(thumbnails) = &self.thumbnails {
+                thumbnails.forget(key);
+            }
             self.oldest_first.pop_front();
         }
         writer.commit()?;

@@ -2,30 +2,34 @@
 
 mod actions;
 mod events;
+#[cfg(feature = "http")]
+mod http;
 mod keep;
+mod outputs;
 mod service;
+mod session;
+mod thumbnails;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
 use clap::Args;
 use sextant::watch::{
-    Calm, Change, Frames, Happening, MotionGate, Next, PrepareOptions, Region, Rules, Scene,
-    Source, SourceOptions, UNKNOWN, View, WatchError, Watcher, is_absence,
+    Calm, Frames, MotionGate, PrepareOptions, Region, Rules, Scene, Source, SourceOptions, View,
+    WatchError, Watcher, is_absence,
 };
-use sextant::{CompiledLabels, Embedding, Encoder, Label, LabelSet};
+use sextant::{CompiledLabels, Encoder, Label, LabelSet};
 
 use self::actions::Actions;
 use self::events::Printer;
 use self::keep::{Keep, KeepArgs};
+use self::outputs::{OutputArgs, Outputs, Surroundings};
 use self::service::Service;
+use self::session::Session;
 use super::interrupt::Interrupt;
 use super::label::{LabelSource, compile_set, label_failure};
 use super::output::complain;
 use super::{Failure, Format, Global, Outcome};
-
-/// How long to wait for a frame before looking around.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
@@ -54,6 +58,8 @@ pub struct WatchArgs {
     /// Write counts for Prometheus's text file collector here, every few seconds
     #[arg(long, value_name = "FILE")]
     metrics: Option<PathBuf>,
+    #[command(flatten)]
+    outputs: OutputArgs,
 }
 
 /// How frames become scores, and scores events.
@@ -150,22 +156,27 @@ impl Seeing {
         })
     }
 
-    /// The scene of these labels.
+    /// The scene of these labels, among which those of `--absence` must be.
     pub fn scene<'a>(
         &self,
         labels: &'a CompiledLabels,
         encoder: &'a Encoder,
     ) -> Result<Scene<'a>, Failure> {
-        for absent in &self.absence {
-            if !labels.labels().iter().any(|label| label.name == *absent) {
-                return Err(Failure::Usage(format!("--absence {absent:?}: no such label")));
-            }
+        match self.absence.iter().find(|name| !has_label(labels, name)) {
+            Some(name) => Err(Failure::Usage(format!("--absence {name:?}: no such label"))),
+            None => Ok(self.changed_scene(labels, encoder)),
         }
-        let absent = |name: &str| match &self.absence[..] {
-            [] => is_absence(name),
-            names => names.iter().any(|absent| absent == name),
+    }
+
+    /// The scene of labels that were typed later: names of `--absence` may be gone, and where all
+    /// are, their words say which labels are of absence.
+    fn changed_scene<'a>(&self, labels: &'a CompiledLabels, encoder: &'a Encoder) -> Scene<'a> {
+        let by_name = self.absence.iter().any(|name| has_label(labels, name));
+        let absent = |name: &str| match by_name {
+            true => self.absence.iter().any(|absent| absent == name),
+            false => is_absence(name),
         };
-        Ok(Scene::new(labels, encoder.package().manifest(), &absent, self.multi))
+        Scene::new(labels, encoder.package().manifest(), &absent, self.multi)
     }
 
     /// Opens the source.
@@ -207,6 +218,10 @@ impl Seeing {
     }
 }
 
+fn has_label(labels: &CompiledLabels, name: &str) -> bool {
+    labels.labels().iter().any(|label| label.name == name)
+}
+
 fn source_failure(error: WatchError) -> Failure {
     Failure::Usage(error.to_string())
 }
@@ -219,44 +234,50 @@ pub fn run(args: &WatchArgs, global: &Global) -> Result<Outcome, Failure> {
         Some(path) => Rules::load(path).map_err(|e| Failure::Unfit(e.to_string()))?,
         None => Rules::default(),
     };
-    let encoder = global.encoder()?;
-    let labels = compile_labels(&args.labels, &rules, &encoder, global)?;
+    let encoder = Arc::new(global.encoder()?);
+    let mut labels = compile_labels(&args.labels, &rules, &encoder, global)?;
     encoder.load_image().map_err(|e| Failure::Unfit(e.to_string()))?;
-    let scene = args.seeing.scene(&labels, &encoder)?;
+    let mut scene = args.seeing.scene(&labels, &encoder)?;
     let regions = args.seeing.regions();
+    let surroundings = Surroundings {
+        encoder: &encoder,
+        labels: &args.labels,
+        rules: &rules,
+        regions: &regions,
+        source: &args.source,
+        enter: calm.enter,
+        index: args.keep.folder(),
+    };
+    let outputs = Outputs::start(&args.outputs, &surroundings, global)?;
     let actions = Actions::new(rules, scene.names(), &regions)?;
-    let keep = Keep::open(&args.keep, &args.source, &encoder)?;
-    let frames = args.seeing.open(&args.source, &encoder, actions.want_pictures())?;
-    let interrupt = Interrupt::listen();
-    let service = Service::new(args.status && !global.quiet, args.metrics.clone());
+    let keep = Keep::open(&args.keep, &args.source, &args.seeing.roi, &encoder)?;
+    let keep_pictures =
+        actions.want_pictures() || outputs.want_pictures() || args.keep.want_pictures();
+    let frames = args.seeing.open(&args.source, &encoder, keep_pictures)?;
     let mut session = Session {
         encoder: &encoder,
-        watcher: Watcher::new(scene, calm, regions.len()),
-        printer: Printer::new(regions, args.unknown, args.sample),
+        frames: &frames,
+        interrupt: Interrupt::listen(),
+        printer: Printer::new(regions.clone(), args.unknown, args.sample),
         actions,
         keep,
-        service,
+        service: Service::new(args.status && !global.quiet, args.metrics.clone()),
+        outputs,
+        latest: Vec::new(),
     };
     session.service.ready();
-    loop {
-        let next = frames.next(PATIENCE);
-        for notice in frames.counters().take_notices() {
-            complain(&notice);
-        }
-        match next {
-            Next::Frame(frame) => session.take(*frame)?,
-            Next::Nothing => {}
-            Next::End => break,
-        }
-        session.service.beat(&frames, &session.watcher, &session.keep);
-        if interrupt.came() {
-            break;
-        }
+    let mut watcher = Watcher::new(scene, calm, regions.len());
+    session.outputs.begin(&watcher);
+    // Round once for each label set.
+    while let Some((changed, frame)) = session.watch(&mut watcher)? {
+        let past = watcher.into_past();
+        labels = changed;
+        scene = args.seeing.changed_scene(&labels, &encoder);
+        watcher = session.resume(scene, calm, &past, &frame)?;
+        session.take(*frame, &mut watcher)?;
     }
     let counts = frames.counters().counts();
-    session.keep.finish();
-    session.actions.finish();
-    session.service.end(&frames, &session.watcher, &session.keep);
+    session.finish(&watcher);
     let ended = frames.finish();
     if !global.quiet {
         complain(&events::summary(&counts));
@@ -300,49 +321,4 @@ fn compile_labels(
         set.labels.push(Label { name: text.to_owned(), prompts, ..Label::default() });
     }
     compile_set(&set, &source.template, encoder, global)
-}
-
-/// Everything that a frame passes through.
-struct Session<'a> {
-    encoder: &'a Encoder,
-    watcher: Watcher<'a>,
-    printer: Printer,
-    actions: Actions,
-    keep: Keep,
-    service: Service,
-}
-
-impl Session<'_> {
-    fn take(&mut self, frame: sextant::watch::Prepared) -> Result<(), Failure> {
-        let mut embeddings: Vec<Embedding> = Vec::with_capacity(frame.grids.len());
-        for (region, grid) in frame.grids.iter().enumerate() {
-            let embedding = self.encoder.pixel_grid(grid, "frame");
-            let embedding = embedding.map_err(|e| Failure::Unfit(e.to_string()))?;
-            self.watcher.look(region, &embedding).expect("one encoder has one space");
-            embeddings.push(embedding);
-        }
-        let mut result = Ok(());
-        let printer = &mut self.printer;
-        let mut collected: Vec<(usize, String, Change, f32)> = Vec::new();
-        self.watcher.step(frame.time, |happening: Happening<'_>| {
-            if happening.label == UNKNOWN && !printer.tells_unknown() {
-                return;
-            }
-            let written = printer.event(&frame, &happening);
-            if result.is_ok() {
-                result = written;
-            }
-            let Happening { region, label, change, score } = happening;
-            collected.push((region, label.to_owned(), change, score));
-        });
-        result?;
-        for (region, label, change, score) in &collected {
-            let happening = Happening { region: *region, label, change: *change, score: *score };
-            let scores = (self.watcher.scene().names(), self.watcher.scores(*region));
-            self.actions.take(&frame, &happening, scores, embeddings.get(*region), self.encoder);
-        }
-        self.printer.sample(&frame, &self.watcher)?;
-        self.keep.take(&frame, &embeddings, !collected.is_empty());
-        Ok(())
-    }
 }

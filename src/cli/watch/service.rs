@@ -129,7 +129,7 @@ fn notify_socket() -> Option<(UnixDatagram, SocketAddr)> {
 }
 
 /// Resident memory, from the kernel.
-fn memory_bytes() -> u64 {
+pub fn memory_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split_ascii_whitespace().nth(1).and_then(|p| p.parse::<u64>().ok());
     pages.unwrap_or(0) * 4096
@@ -144,7 +144,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 /// The counts in Prometheus's text format.
-fn metrics(counts: &Counts, watcher: &Watcher<'_>, keep: &Keep) -> String {
+pub fn metrics(counts: &Counts, watcher: &Watcher<'_>, keep: &Keep) -> String {
     let mut text = String::new();
     let mut counter = |name: &str, help: &str, value: u64| {
         let _ = writeln!(

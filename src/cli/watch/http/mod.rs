@@ -1,0 +1,168 @@
+//! `--http`: the live page, its interface for programs, and metrics.
+//!
+//! The loop puts what it sees on a [`Board`]; threads of the [`server`] read it. Nothing that a
+//! client does or leaves undone holds up the loop: it only ever takes the board's lock, and
+//! nobody writes to a client while holding that.
+
+mod access;
+mod board;
+mod labels;
+mod live;
+mod request;
+mod response;
+mod routes;
+mod search;
+mod server;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use sextant::CompiledLabels;
+use sextant::watch::{Frames, Prepared, Watcher};
+
+use self::access::Access;
+use self::board::Board;
+use self::labels::Relabel;
+use self::routes::Site;
+use self::search::Searcher;
+use super::super::output::complain;
+use super::super::{Failure, Global};
+use super::events::EventLine;
+use super::keep::Keep;
+use super::outputs::Surroundings;
+use super::service;
+
+/// How old the metrics may be that a scrape gets.
+const METRICS_EVERY: Duration = Duration::from_secs(1);
+
+/// Where the page is, and who may see it.
+#[derive(Debug, Args)]
+pub struct HttpArgs {
+    /// Show a live page at this address, such as 127.0.0.1:8080, or at this port of this computer
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    http: Option<SocketAddr>,
+    /// A file with the token that the page asks for [default: $SEXTANT_HTTP_TOKEN]; needed at
+    /// addresses that other computers reach
+    #[arg(long, value_name = "FILE", requires = "http")]
+    http_token_file: Option<PathBuf>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let short = text.strip_prefix("localhost:").or(text.strip_prefix(':')).unwrap_or(text);
+    short.parse::<u16>().map(local).or_else(|_| text.parse()).map_err(|_| {
+        "an address and a port, such as 127.0.0.1:8080, [::1]:8080, 0.0.0.0:8080, or a port alone"
+            .to_owned()
+    })
+}
+
+/// The loop's side of the page.
+pub struct Page {
+    board: Arc<Board>,
+    measured: Option<Instant>,
+}
+
+impl Page {
+    /// Begins to serve the page, if it was asked for.
+    pub fn open(
+        args: &HttpArgs,
+        surroundings: &Surroundings<'_>,
+        global: &Global,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(address) = args.http else { return Ok(None) };
+        let access = Access::new(address, args.http_token_file.as_deref())?;
+        let source = shown_source(surroundings.source);
+        let board = Arc::new(Board::new(surroundings.regions, source, surroundings.enter));
+        let site = Site {
+            board: Arc::clone(&board),
+            access,
+            relabel: Relabel::new(surroundings, global)?,
+            searcher: Searcher::new(surroundings),
+            streams: Arc::default(),
+        };
+        let bound = server::start(address, site).map_err(|error| {
+            Failure::Failed(format!("--http {address}: the page cannot be served: {error}"))
+        })?;
+        if !global.quiet {
+            complain(&format!("live page at http://{bound}/"));
+        }
+        Ok(Some(Self { board, measured: None }))
+    }
+
+    /// The labels are those of `watcher` from now on.
+    pub fn begin(&self, watcher: &Watcher<'_>) {
+        self.board.begin(watcher);
+    }
+
+    /// Something happened.
+    pub fn event(&self, line: &EventLine<'_>) {
+        self.board.event(line);
+    }
+
+    /// A frame was looked at; its picture is taken if somebody looks.
+    pub fn frame(&self, frame: &mut Prepared, watcher: &Watcher<'_>) {
+        self.board.frame(frame, watcher);
+    }
+
+    /// The loop goes round.
+    pub fn beat(&mut self, frames: &Frames, watcher: &Watcher<'_>, keep: &Keep) {
+        let counts = frames.counters().counts();
+        let fresh = self.measured.is_some_and(|at| at.elapsed() < METRICS_EVERY);
+        let metrics = (!fresh).then(|| {
+            self.measured = Some(Instant::now());
+            service::metrics(&counts, watcher, keep)
+        });
+        self.board.beat(&counts, metrics);
+    }
+
+    /// The labels that somebody typed, once.
+    pub fn changed_labels(&self) -> Option<CompiledLabels> {
+        self.board.take_labels()
+    }
+
+    /// Tells those who look that it is over.
+    pub fn finish(&self) {
+        self.board.end();
+    }
+}
+
+/// The source without the password that an address may hold, and not too long.
+fn shown_source(source: &str) -> String {
+    let shown = match source.split_once("://") {
+        Some((scheme, rest)) => {
+            let host_end = rest.find('/').unwrap_or(rest.len());
+            let after = rest[..host_end].rfind('@').map_or(0, |at| at + 1);
+            format!("{scheme}://{}", &rest[after..])
+        }
+        None if source == "-" => "standard input".to_owned(),
+        None => source.to_owned(),
+    };
+    shown.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_of_this_computer_unless_they_say_so() {
+        for text in ["8080", ":8080", "localhost:8080", "127.0.0.1:8080"] {
+            assert_eq!(address(text).unwrap(), SocketAddr::from(([127, 0, 0, 1], 8080)), "{text}");
+        }
+        assert!(!address("0.0.0.0:1").unwrap().ip().is_loopback());
+        assert!(address("[::1]:80").unwrap().ip().is_loopback());
+        for text in ["", "example.org:80", "127.0.0.1", "70000", "::"] {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(shown_source("rtsp://me:p@ss@cam:554/a@b"), "rtsp://cam:554/a@b");
+        assert_eq!(shown_source("rtsp://cam/x"), "rtsp://cam/x");
+        assert_eq!(shown_source("a@b.mp4\n"), "a@b.mp4");
+    }
+}

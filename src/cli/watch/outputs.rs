@@ -1,0 +1,133 @@
+//! Where else a watch is seen: a page in a browser, and an MQTT broker. Each is a cargo feature.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::Args;
+use sextant::watch::{Frames, Prepared, Rules, Watcher};
+use sextant::{CompiledLabels, Encoder};
+
+use super::super::label::LabelSource;
+use super::super::{Failure, Global};
+use super::events::EventLine;
+use super::keep::Keep;
+
+/// Other outputs than standard output.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    #[cfg(feature = "http")]
+    #[command(flatten)]
+    http: super::http::HttpArgs,
+    /// Not in this build
+    #[cfg(not(feature = "http"))]
+    #[arg(long, hide = true, value_name = "ADDRESS")]
+    http: Option<String>,
+}
+
+/// What an output needs to know of the watch before it begins.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The encoder.
+    pub encoder: &'a Arc<Encoder>,
+    /// Where the labels came from.
+    pub labels: &'a LabelSource,
+    /// The rules, whose labels must stay.
+    pub rules: &'a Rules,
+    /// Names of the regions; one without a name where there are none.
+    pub regions: &'a [Option<String>],
+    /// The source as given.
+    pub source: &'a str,
+    /// The score from which a frame speaks for a label.
+    pub enter: f32,
+    /// The index that frames are kept in.
+    pub index: Option<&'a Path>,
+}
+
+/// The outputs of one watch.
+pub struct Outputs {
+    #[cfg(feature = "http")]
+    page: Option<super::http::Page>,
+}
+
+#[cfg_attr(not(feature = "http"), expect(clippy::unused_self, clippy::needless_pass_by_ref_mut))]
+impl Outputs {
+    /// Opens what was asked for.
+    pub fn start(
+        args: &OutputArgs,
+        surroundings: &Surroundings<'_>,
+        global: &Global,
+    ) -> Result<Self, Failure> {
+        #[cfg(not(feature = "http"))]
+        if args.http.is_some() {
+            return Err(missing("--http", "http"));
+        }
+        Ok(Self {
+            #[cfg(feature = "http")]
+            page: super::http::Page::open(&args.http, surroundings, global)?,
+        })
+    }
+
+    /// Whether pictures must be kept.
+    pub fn want_pictures(&self) -> bool {
+        #[cfg(feature = "http")]
+        return self.page.is_some();
+        #[cfg(not(feature = "http"))]
+        false
+    }
+
+    /// The labels are those of `watcher` from now on.
+    pub fn begin(&mut self, watcher: &Watcher<'_>) {
+        #[cfg(feature = "http")]
+        if let Some(page) = &self.page {
+            page.begin(watcher);
+        }
+    }
+
+    /// Something happened.
+    pub fn event(&mut self, line: &EventLine<'_>) {
+        #[cfg(feature = "http")]
+        if let Some(page) = &self.page {
+            page.event(line);
+        }
+    }
+
+    /// A frame was looked at; its picture may be taken.
+    pub fn frame(&mut self, frame: &mut Prepared, watcher: &Watcher<'_>) {
+        #[cfg(feature = "http")]
+        if let Some(page) = &self.page {
+            page.frame(frame, watcher);
+        }
+    }
+
+    /// The loop goes round.
+    pub fn beat(&mut self, frames: &Frames, watcher: &Watcher<'_>, keep: &Keep) {
+        #[cfg(feature = "http")]
+        if let Some(page) = &mut self.page {
+            page.beat(frames, watcher, keep);
+        }
+    }
+
+    /// The labels that somebody wants watched instead, once.
+    pub fn changed_labels(&mut self) -> Option<CompiledLabels> {
+        #[cfg(feature = "http")]
+        return self.page.as_ref().and_then(super::http::Page::changed_labels);
+        #[cfg(not(feature = "http"))]
+        None
+    }
+
+    /// The watch is over.
+    pub fn finish(&mut self) {
+        #[cfg(feature = "http")]
+        if let Some(page) = &self.page {
+            page.finish();
+        }
+    }
+}
+
+/// An option of a feature that this build lacks.
+#[cfg(not(feature = "http"))]
+fn missing(option: &str, feature: &str) -> Failure {
+    Failure::Usage(format!(
+        "{option}: this sextant was built without it: build it with `--features {feature}`"
+    ))
+}
