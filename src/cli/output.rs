@@ -52,6 +52,7 @@ fn features() -> Vec<&'static str> {
     let all = [
         ("builtin-model", cfg!(feature = "builtin-model")),
         ("formats", cfg!(feature = "formats")),
+        ("http", cfg!(feature = "http")),
         ("parquet", cfg!(feature = "parquet")),
         ("text", cfg!(feature = "text")),
         ("workbench", cfg!(feature = "workbench")),

@@ -26,6 +26,7 @@ pub struct OutputArgs {
 
 /// What an output needs to know of the watch before it begins.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "http"), allow(dead_code))]
 pub struct Surroundings<'a> {
     /// The encoder.
     pub encoder: &'a Arc<Encoder>,
@@ -49,7 +50,6 @@ pub struct Outputs {
     page: Option<super::http::Page>,
 }
 
-#[cfg_attr(not(feature = "http"), expect(clippy::unused_self, clippy::needless_pass_by_ref_mut))]
 impl Outputs {
     /// Opens what was asked for.
     pub fn start(
@@ -61,6 +61,7 @@ impl Outputs {
         if args.http.is_some() {
             return Err(missing("--http", "http"));
         }
+        let _ = (surroundings, global);
         Ok(Self {
             #[cfg(feature = "http")]
             page: super::http::Page::open(&args.http, surroundings, global)?,
@@ -77,6 +78,7 @@ impl Outputs {
 
     /// The labels are those of `watcher` from now on.
     pub fn begin(&mut self, watcher: &Watcher<'_>) {
+        let _ = watcher;
         #[cfg(feature = "http")]
         if let Some(page) = &self.page {
             page.begin(watcher);
@@ -85,6 +87,7 @@ impl Outputs {
 
     /// Something happened.
     pub fn event(&mut self, line: &EventLine<'_>) {
+        let _ = line;
         #[cfg(feature = "http")]
         if let Some(page) = &self.page {
             page.event(line);
@@ -93,6 +96,7 @@ impl Outputs {
 
     /// A frame was looked at; its picture may be taken.
     pub fn frame(&mut self, frame: &mut Prepared, watcher: &Watcher<'_>) {
+        let _ = (&frame, watcher);
         #[cfg(feature = "http")]
         if let Some(page) = &self.page {
             page.frame(frame, watcher);
@@ -101,6 +105,7 @@ impl Outputs {
 
     /// The loop goes round.
     pub fn beat(&mut self, frames: &Frames, watcher: &Watcher<'_>, keep: &Keep) {
+        let _ = (frames, watcher, keep);
         #[cfg(feature = "http")]
         if let Some(page) = &mut self.page {
             page.beat(frames, watcher, keep);
