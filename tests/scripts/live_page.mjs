@@ -44,8 +44,8 @@ async function open(browser, options) {
   const context = await browser.newContext(options);
   const page = await context.newPage();
   page.on("console", (message) => {
-    // Answers that are errors on purpose are logged by the browser as well.
-    if (message.type() === "error" && !/status of (4\d\d|503)/.test(message.text())) problems.push(message.text());
+    // Answers that are errors on purpose, and the watch that is ended, are logged as well.
+    if (message.type() === "error" && !/status of (4\d\d|503)|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY_RESPONSE/.test(message.text())) problems.push(message.text());
   });
   page.on("pageerror", (error) => problems.push(String(error)));
   return page;
