@@ -53,6 +53,7 @@ fn features() -> Vec<&'static str> {
         ("builtin-model", cfg!(feature = "builtin-model")),
         ("formats", cfg!(feature = "formats")),
         ("http", cfg!(feature = "http")),
+        ("mqtt", cfg!(feature = "mqtt")),
         ("parquet", cfg!(feature = "parquet")),
         ("text", cfg!(feature = "text")),
         ("workbench", cfg!(feature = "workbench")),

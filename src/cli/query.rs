@@ -14,6 +14,9 @@ use super::row::shown_key;
 /// Most rows of the index that the mean of its pictures is taken from.
 const SAMPLE: usize = 2000;
 
+/// Where embeddings lie on average, if that is known.
+type Mean = Option<Vec<f32>>;
+
 /// Why there is no answer to a query.
 #[derive(Debug, thiserror::Error)]
 pub enum TermError {
@@ -133,10 +136,7 @@ fn target(reader: &Reader) -> Result<Modality, IndexError> {
 
 /// Where pictures and texts lie on average, as the model knows it, else as the pictures of the
 /// index show it; and what is searched.
-fn means(
-    encoder: &Encoder,
-    reader: &Reader,
-) -> Result<(Option<Vec<f32>>, Option<Vec<f32>>, Modality), IndexError> {
+fn means(encoder: &Encoder, reader: &Reader) -> Result<(Mean, Mean, Modality), IndexError> {
     let calibration = &encoder.package().manifest().calibration;
     let image = match &calibration.image_mean {
         Some(mean) => Some(mean.clone()),

@@ -100,10 +100,11 @@ impl<'a> Watcher<'a> {
             .map(|((name, _), &score)| (name.as_str(), score))
     }
 
-    /// Whether each label of a region is there now, in the order of the names.
+    /// Whether each label of a region is there now, in the order of the names, and last
+    /// [`UNKNOWN`].
     pub fn presence(&self, region: usize) -> impl Iterator<Item = bool> {
-        let count = self.scene.names().len();
-        self.tracks[region * (count + 1)..][..count].iter().map(Track::is_present)
+        let count = self.scene.names().len() + 1;
+        self.tracks[region * count..][..count].iter().map(Track::is_present)
     }
 
     /// Takes the embedding of a region's part of a frame.

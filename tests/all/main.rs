@@ -12,5 +12,7 @@ mod preprocess_damage;
 mod space;
 mod space_commands;
 mod watch;
+#[cfg(all(feature = "http", feature = "mqtt"))]
+mod watch_mqtt;
 #[cfg(feature = "http")]
 mod watch_page;

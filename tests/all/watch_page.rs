@@ -14,8 +14,8 @@ use crate::command::root;
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// A watch of a folder, which goes on until it is ended.
-struct Watched {
-    child: Child,
+pub(crate) struct Watched {
+    pub(crate) child: Child,
     address: SocketAddr,
     home: tempfile::TempDir,
 }
@@ -36,7 +36,7 @@ fn command(home: &Path, more: &[&str]) -> Command {
     command
 }
 
-fn watch(more: &[&str]) -> Watched {
+pub(crate) fn watch(more: &[&str]) -> Watched {
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(home.path().join("incoming")).unwrap();
     fs::write(home.path().join("token"), TOKEN).unwrap();
@@ -60,21 +60,21 @@ fn watch(more: &[&str]) -> Watched {
 }
 
 /// Status, headers and body.
-struct Answer(u16, String, Vec<u8>);
+pub(crate) struct Answer(pub(crate) u16, String, Vec<u8>);
 
 impl Answer {
     fn json(&self) -> Value {
         serde_json::from_slice(&self.2).unwrap()
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.2).into_owned()
     }
 }
 
 impl Watched {
     /// Lets the camera see a picture so many times.
-    fn see(&self, picture: &str, times: usize) {
+    pub(crate) fn see(&self, picture: &str, times: usize) {
         let bytes = fs::read(root().join("tests/golden/preprocess/source").join(picture)).unwrap();
         for number in 0..times {
             let name = format!("{}-{number}-{picture}", jiff::Timestamp::now().as_nanosecond());
@@ -101,7 +101,7 @@ impl Watched {
         Answer(status, head, answer[end + 4..].to_vec())
     }
 
-    fn get(&self, path: &str, headers: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str, headers: &str) -> Answer {
         let host = if headers.contains("Host:") { "" } else { "Host: localhost\r\n" };
         self.raw(
             format!("GET {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n").as_bytes(),
@@ -119,12 +119,12 @@ impl Watched {
         )
     }
 
-    fn type_labels(&self, labels: &[&str]) -> Answer {
+    pub(crate) fn type_labels(&self, labels: &[&str]) -> Answer {
         let body = serde_json::json!({ "labels": labels }).to_string();
         self.post("/api/labels", "Content-Type: application/json\r\n", &body)
     }
 
-    fn state_when(&self, what: &str, meets: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn state_when(&self, what: &str, meets: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             let state = self.get("/api/state", "").json();

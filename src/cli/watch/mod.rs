@@ -5,6 +5,8 @@ mod events;
 #[cfg(feature = "http")]
 mod http;
 mod keep;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 mod outputs;
 mod service;
 mod session;
@@ -246,6 +248,7 @@ pub fn run(args: &WatchArgs, global: &Global) -> Result<Outcome, Failure> {
         regions: &regions,
         source: &args.source,
         enter: calm.enter,
+        unknown: args.unknown,
         index: args.keep.folder(),
     };
     let outputs = Outputs::start(&args.outputs, &surroundings, global)?;

@@ -22,6 +22,13 @@ pub struct OutputArgs {
     #[cfg(not(feature = "http"))]
     #[arg(long, hide = true, value_name = "ADDRESS")]
     http: Option<String>,
+    #[cfg(feature = "mqtt")]
+    #[command(flatten)]
+    mqtt: super::mqtt::MqttArgs,
+    /// Not in this build
+    #[cfg(not(feature = "mqtt"))]
+    #[arg(long, hide = true, value_name = "ADDRESS")]
+    mqtt: Option<String>,
 }
 
 /// What an output needs to know of the watch before it begins.
@@ -40,6 +47,8 @@ pub struct Surroundings<'a> {
     pub source: &'a str,
     /// The score from which a frame speaks for a label.
     pub enter: f32,
+    /// Whether it is reported that no label fits.
+    pub unknown: bool,
     /// The index that frames are kept in.
     pub index: Option<&'a Path>,
 }
@@ -48,6 +57,8 @@ pub struct Surroundings<'a> {
 pub struct Outputs {
     #[cfg(feature = "http")]
     page: Option<super::http::Page>,
+    #[cfg(feature = "mqtt")]
+    broker: Option<super::mqtt::Broker>,
 }
 
 impl Outputs {
@@ -61,10 +72,16 @@ impl Outputs {
         if args.http.is_some() {
             return Err(missing("--http", "http"));
         }
+        #[cfg(not(feature = "mqtt"))]
+        if args.mqtt.is_some() {
+            return Err(missing("--mqtt", "mqtt"));
+        }
         let _ = (surroundings, global);
         Ok(Self {
             #[cfg(feature = "http")]
             page: super::http::Page::open(&args.http, surroundings, global)?,
+            #[cfg(feature = "mqtt")]
+            broker: super::mqtt::Broker::open(&args.mqtt, surroundings)?,
         })
     }
 
@@ -83,6 +100,10 @@ impl Outputs {
         if let Some(page) = &self.page {
             page.begin(watcher);
         }
+        #[cfg(feature = "mqtt")]
+        if let Some(broker) = &self.broker {
+            broker.begin(watcher);
+        }
     }
 
     /// Something happened.
@@ -91,6 +112,10 @@ impl Outputs {
         #[cfg(feature = "http")]
         if let Some(page) = &self.page {
             page.event(line);
+        }
+        #[cfg(feature = "mqtt")]
+        if let Some(broker) = &self.broker {
+            broker.event(line);
         }
     }
 
@@ -107,8 +132,19 @@ impl Outputs {
     pub fn beat(&mut self, frames: &Frames, watcher: &Watcher<'_>, keep: &Keep) {
         let _ = (frames, watcher, keep);
         #[cfg(feature = "http")]
-        if let Some(page) = &mut self.page {
-            page.beat(frames, watcher, keep);
+        if let Some(page) = &self.page {
+            let counts = frames.counters().counts();
+            let metrics = || super::service::metrics(&counts, watcher, keep, self);
+            page.beat(&counts, page.wants_metrics().then(metrics));
+        }
+    }
+
+    /// Adds what there is to count to the text for Prometheus.
+    pub fn add_metrics(&self, text: &mut String) {
+        let _ = &text;
+        #[cfg(feature = "mqtt")]
+        if let Some(broker) = &self.broker {
+            broker.metrics(text);
         }
     }
 
@@ -126,11 +162,15 @@ impl Outputs {
         if let Some(page) = &self.page {
             page.finish();
         }
+        #[cfg(feature = "mqtt")]
+        if let Some(broker) = &self.broker {
+            broker.finish();
+        }
     }
 }
 
 /// An option of a feature that this build lacks.
-#[cfg(not(feature = "http"))]
+#[cfg(not(all(feature = "http", feature = "mqtt")))]
 fn missing(option: &str, feature: &str) -> Failure {
     Failure::Usage(format!(
         "{option}: this sextant was built without it: build it with `--features {feature}`"

@@ -13,6 +13,7 @@ use sextant::watch::{Counts, Frames, Watcher};
 
 use super::super::output::complain;
 use super::keep::Keep;
+use super::outputs::Outputs;
 
 const METRICS_EVERY: Duration = Duration::from_secs(5);
 const STATUS_EVERY: Duration = Duration::from_millis(500);
@@ -53,13 +54,13 @@ impl Service {
     }
 
     /// Says that the loop goes round.
-    pub fn beat(&mut self, frames: &Frames, watcher: &Watcher<'_>, keep: &Keep) {
+    pub fn beat(&mut self, frames: &Frames, watcher: &Watcher<'_>, keep: &Keep, outputs: &Outputs) {
         if self.watchdog.is_some_and(|interval| self.patted.elapsed() >= interval) {
             self.tell("WATCHDOG=1");
             self.patted = Instant::now();
         }
         if self.metrics.is_some() && self.written.is_none_or(|at| at.elapsed() >= METRICS_EVERY) {
-            self.write_metrics(&frames.counters().counts(), watcher, keep);
+            self.write_metrics(&frames.counters().counts(), watcher, keep, outputs);
             self.written = Some(Instant::now());
         }
         if self.status {
@@ -68,10 +69,10 @@ impl Service {
     }
 
     /// Says that it is over.
-    pub fn end(&mut self, frames: &Frames, watcher: &Watcher<'_>, keep: &Keep) {
+    pub fn end(&mut self, frames: &Frames, watcher: &Watcher<'_>, keep: &Keep, outputs: &Outputs) {
         self.tell("STOPPING=1");
         if self.metrics.is_some() {
-            self.write_metrics(&frames.counters().counts(), watcher, keep);
+            self.write_metrics(&frames.counters().counts(), watcher, keep, outputs);
         }
         if self.status {
             eprint!("\r\x1b[K");
@@ -84,9 +85,15 @@ impl Service {
         }
     }
 
-    fn write_metrics(&mut self, counts: &Counts, watcher: &Watcher<'_>, keep: &Keep) {
+    fn write_metrics(
+        &mut self,
+        counts: &Counts,
+        watcher: &Watcher<'_>,
+        keep: &Keep,
+        outputs: &Outputs,
+    ) {
         let Some(path) = &self.metrics else { return };
-        if let Err(error) = replace(path, &metrics(counts, watcher, keep)) {
+        if let Err(error) = replace(path, &metrics(counts, watcher, keep, outputs)) {
             if !self.complained {
                 complain(&format!("{}: metrics are not written: {error}", path.display()));
             }
@@ -144,7 +151,14 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 /// The counts in Prometheus's text format.
-pub fn metrics(counts: &Counts, watcher: &Watcher<'_>, keep: &Keep) -> String {
+pub fn metrics(counts: &Counts, watcher: &Watcher<'_>, keep: &Keep, outputs: &Outputs) -> String {
+    let mut text = count_metrics(counts, watcher, keep);
+    outputs.add_metrics(&mut text);
+    text
+}
+
+/// Those of the watch itself.
+fn count_metrics(counts: &Counts, watcher: &Watcher<'_>, keep: &Keep) -> String {
     let mut text = String::new();
     let mut counter = |name: &str, help: &str, value: u64| {
         let _ = writeln!(

@@ -60,7 +60,7 @@ impl Session<'_> {
                 Next::Nothing => {}
                 Next::End => return Ok(None),
             }
-            self.service.beat(self.frames, watcher, &self.keep);
+            self.service.beat(self.frames, watcher, &self.keep, &self.outputs);
             self.outputs.beat(self.frames, watcher, &self.keep);
             if self.interrupt.came() {
                 return Ok(None);
@@ -137,6 +137,6 @@ impl Session<'_> {
         self.keep.finish();
         self.actions.finish();
         self.outputs.finish();
-        self.service.end(self.frames, watcher, &self.keep);
+        self.service.end(self.frames, watcher, &self.keep, &self.outputs);
     }
 }

@@ -14,6 +14,7 @@ mod routes;
 mod search;
 mod server;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use sextant::CompiledLabels;
-use sextant::watch::{Frames, Prepared, Watcher};
+use sextant::watch::{Counts, Prepared, Watcher};
 
 use self::access::Access;
 use self::board::Board;
@@ -31,9 +32,7 @@ use self::search::Searcher;
 use super::super::output::complain;
 use super::super::{Failure, Global};
 use super::events::EventLine;
-use super::keep::Keep;
 use super::outputs::Surroundings;
-use super::service;
 
 /// How old the metrics may be that a scrape gets.
 const METRICS_EVERY: Duration = Duration::from_secs(1);
@@ -62,7 +61,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 /// The loop's side of the page.
 pub struct Page {
     board: Arc<Board>,
-    measured: Option<Instant>,
+    measured: Cell<Option<Instant>>,
 }
 
 impl Page {
@@ -89,7 +88,7 @@ impl Page {
         if !global.quiet {
             complain(&format!("live page at http://{bound}/"));
         }
-        Ok(Some(Self { board, measured: None }))
+        Ok(Some(Self { board, measured: Cell::new(None) }))
     }
 
     /// The labels are those of `watcher` from now on.
@@ -107,15 +106,17 @@ impl Page {
         self.board.frame(frame, watcher);
     }
 
-    /// The loop goes round.
-    pub fn beat(&mut self, frames: &Frames, watcher: &Watcher<'_>, keep: &Keep) {
-        let counts = frames.counters().counts();
-        let fresh = self.measured.is_some_and(|at| at.elapsed() < METRICS_EVERY);
-        let metrics = (!fresh).then(|| {
-            self.measured = Some(Instant::now());
-            service::metrics(&counts, watcher, keep)
-        });
-        self.board.beat(&counts, metrics);
+    /// Whether the metrics are old.
+    pub fn wants_metrics(&self) -> bool {
+        self.measured.get().is_none_or(|at| at.elapsed() >= METRICS_EVERY)
+    }
+
+    /// The loop goes round; `metrics` is the text for Prometheus, if it is new.
+    pub fn beat(&self, counts: &Counts, metrics: Option<String>) {
+        if metrics.is_some() {
+            self.measured.set(Some(Instant::now()));
+        }
+        self.board.beat(counts, metrics);
     }
 
     /// The labels that somebody typed, once.
