@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::command::root;
+use crate::command::{program, root};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -28,7 +28,7 @@ impl Drop for Watched {
 }
 
 fn command(home: &Path, more: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sextant"));
+    let mut command = program();
     command.arg("watch").arg(home.join("incoming"));
     command.args(["--labels", "a car,an empty road", "--motion", "0"]).args(more);
     command.env("SEXTANT_CACHE", home.join("cache")).env_remove("SEXTANT_HTTP_TOKEN");
