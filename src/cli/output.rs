@@ -54,6 +54,7 @@ fn features() -> Vec<&'static str> {
         ("formats", cfg!(feature = "formats")),
         ("http", cfg!(feature = "http")),
         ("mqtt", cfg!(feature = "mqtt")),
+        ("mqtt", cfg!(feature = "mqtt")),
         ("parquet", cfg!(feature = "parquet")),
         ("text", cfg!(feature = "text")),
         ("workbench", cfg!(feature = "workbench")),
