@@ -33,7 +33,7 @@ pub struct OutputArgs {
 
 /// What an output needs to know of the watch before it begins.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(feature = "http"), allow(dead_code))]
+#[cfg_attr(not(all(feature = "http", feature = "mqtt")), allow(dead_code))]
 pub struct Surroundings<'a> {
     /// The encoder.
     pub encoder: &'a Arc<Encoder>,
