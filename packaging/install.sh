@@ -2,6 +2,7 @@
 # Installs Sextant from an unpacked release archive. Reads nothing from the network.
 #   ./install.sh                      to /usr/local (as root)
 #   ./install.sh --prefix ~/.local    for one user, without root
+#   ./install.sh --service            and, as root, a systemd service that watches a camera
 #   ./install.sh --uninstall [--prefix DIR]
 set -eu
 
@@ -13,6 +14,9 @@ fail() {
 
 prefix=/usr/local
 remove=no
+service=no
+unit=/etc/systemd/system/sextant-watch.service
+settings=/etc/sextant/watch.conf
 while [ $# -gt 0 ]; do
     case $1 in
         --prefix)
@@ -21,9 +25,10 @@ while [ $# -gt 0 ]; do
             shift
             ;;
         --prefix=*) prefix=${1#--prefix=} ;;
+        --service) service=yes ;;
         --uninstall) remove=yes ;;
         -h | --help)
-            sed -n 's/^# \{0,1\}//; 2,5p' "$0"
+            sed -n 's/^# \{0,1\}//; 2,6p' "$0"
             exit 0
             ;;
         *) fail "unknown option '$1'" "./install.sh --help" ;;
@@ -42,6 +47,13 @@ if [ "$remove" = yes ]; then
     rm -f "$program" 2>/dev/null || fail "may not remove $program" "sudo ./install.sh --uninstall --prefix $prefix"
     rm -rf "$texts"
     echo "removed $program"
+    if [ -e "$unit" ] && grep -q "^ExecStart=$program " "$unit"; then
+        [ -w "$unit" ] || fail "may not remove $unit" "sudo ./install.sh --uninstall --prefix $prefix"
+        systemctl disable --now sextant-watch 2>/dev/null || true
+        rm -f "$unit"
+        systemctl daemon-reload 2>/dev/null || true
+        echo "removed $unit; $settings and /var/lib/sextant are yours and stay"
+    fi
     exit 0
 fi
 
@@ -70,6 +82,13 @@ case $version in
     *) fail "the program does not start here: ${version:-no output}" "take the musl archive: it needs nothing of the system" ;;
 esac
 
+if [ "$service" = yes ]; then
+    [ -d /etc/systemd/system ] || fail "this system has no systemd, so there is no service to install" "./install.sh"
+    [ "$(id -u)" = 0 ] || fail "only root may install a service" "sudo ./install.sh --service"
+    for file in sextant-watch.service watch.conf; do
+        [ -f "$file" ] || fail "there is no '$file' in this archive"
+    done
+fi
 if ! mkdir -p "$prefix/bin" "$texts" 2>/dev/null || [ ! -w "$prefix/bin" ]; then
     fail "may not write to $prefix" "sudo ./install.sh   or   ./install.sh --prefix $HOME/.local"
 fi
@@ -81,6 +100,16 @@ for file in README.md CHANGELOG.md LICENSE* NOTICE* sbom.cdx.json licences; do
     [ ! -e "$file" ] || cp -R "$file" "$texts/"
 done
 echo "installed $program ($version)"
+if [ "$service" = yes ]; then
+    sed "s#^ExecStart=/usr/bin/sextant #ExecStart=$program #; s#/usr/share/doc/sextant#$texts#" sextant-watch.service >"$unit.new"
+    mv -f "$unit.new" "$unit"
+    mkdir -p /etc/sextant
+    # What was set stays: a new version never overwrites it.
+    [ -e "$settings" ] || cp watch.conf "$settings"
+    systemctl daemon-reload 2>/dev/null || true
+    echo "installed $unit"
+    echo "next: say in $settings what to watch, then type: systemctl enable --now sextant-watch"
+fi
 case :$PATH: in
     *:"$prefix/bin":*) ;;
     *) echo "note: $prefix/bin is not in PATH; add to ~/.profile: export PATH=\"$prefix/bin:\$PATH\"" ;;
