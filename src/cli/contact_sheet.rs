@@ -48,6 +48,8 @@ pub struct Sheet<'a> {
     pub query: String,
     /// The index that was searched.
     pub index: String,
+    /// Its folder, which may hold thumbnails of rows that are no files.
+    pub folder: &'a Path,
     /// Rows in it.
     pub rows: u32,
     /// How large a picture may be that is read for the sheet.
@@ -95,7 +97,12 @@ impl Sheet<'_> {
 
     /// The picture behind a row, or why there is none to see.
     fn picture(&self, found: &Found, key: &str) -> String {
-        let path = path_of(&found.entry.key).filter(|_| found.entry.modality == Modality::Image);
+        let is_image = found.entry.modality == Modality::Image;
+        let path = path_of(&found.entry.key).filter(|_| is_image);
+        if let Some(jpeg) = thumbnail::read(self.folder, &found.entry.key).filter(|_| is_image) {
+            let data = BASE64_STANDARD.encode(jpeg);
+            return format!("<img alt=\"{key}\" src=\"data:image/jpeg;base64,{data}\">");
+        }
         let Some(path) = path else { return format!("<div class=\"none\">{key}</div>") };
         match self.thumbnail(&path) {
             Ok(jpeg) => {

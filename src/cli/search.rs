@@ -93,6 +93,7 @@ pub fn run(args: &SearchArgs, global: &Global) -> Result<Outcome, Failure> {
                     .collect::<Vec<_>>()
                     .join(" "),
                 index: args.index.display().to_string(),
+                folder: &args.index,
                 rows: reader.len(),
                 limits: encoder.limits(),
             };

@@ -15,7 +15,6 @@ pub const SIDE: u32 = 240;
 /// JPEG quality of a thumbnail.
 pub const QUALITY: u8 = 75;
 /// No thumbnail is larger, in bytes.
-#[cfg(any(feature = "http", test))]
 const LARGEST: u64 = 1 << 20;
 /// What shows through transparent pictures.
 const PAPER: u8 = 255;
@@ -84,7 +83,6 @@ pub fn write(index: &Path, key: &[u8], jpeg: &[u8]) -> io::Result<()> {
 }
 
 /// The thumbnail of a row, if one is kept.
-#[cfg(any(feature = "http", test))]
 pub fn read(index: &Path, key: &[u8]) -> Option<Vec<u8>> {
     let path = path(index, key);
     let length = std::fs::metadata(&path).ok()?.len();

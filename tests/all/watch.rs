@@ -147,6 +147,38 @@ fn what_is_kept_is_bounded() {
     assert!(sextant::index::Index::open(&index).unwrap().len() <= 7);
 }
 
+#[test]
+fn thumbnails_go_with_their_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let film = folder.path().join("film.mjpeg");
+    fs::write(&film, jpeg("rgb.jpg").repeat(40)).unwrap();
+    let index = folder.path().join("seen.index");
+    let path = index.display().to_string();
+    let count = || {
+        let files = walkdir::WalkDir::new(index.join("thumbnails")).into_iter().flatten();
+        files.filter(|file| file.file_type().is_file()).count() as u32
+    };
+    let keep = |more: &[&str]| {
+        let all = ["--index", &path, "--index-every", "0", "--motion", "0", "--thumbnails"];
+        let said = watch(&film, &[&all[..], more].concat());
+        assert_eq!(said.code, 0, "{}", said.err);
+        let rows = sextant::index::Index::open(&index).unwrap().len();
+        assert_eq!(count(), rows, "one a row");
+        rows
+    };
+    assert!(keep(&[]) >= 15);
+    assert!(keep(&["--keep-count", "5"]) <= 5);
+    // What a killed watch left without a row is swept.
+    fs::create_dir_all(index.join("thumbnails/zz")).unwrap();
+    fs::write(index.join("thumbnails/zz/stray.jpg"), b"x").unwrap();
+    keep(&["--keep-count", "5"]);
+    let html = folder.path().join("found.html").display().to_string();
+    let said = sextant(["search", &path, "a picture", "--html", &html]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let page = fs::read_to_string(html).unwrap();
+    assert!(page.matches("src=\"data:image/jpeg;base64,").count() >= 3, "a picture a result");
+}
+
 /// A watch that runs until it is ended.
 struct Running(Child);
 
