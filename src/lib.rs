@@ -30,6 +30,7 @@ pub mod index;
 #[doc(hidden)] // For benches/kernels.rs alone: a tower's time cannot tell a kernel's.
 pub mod kernel;
 mod label;
+mod mapped;
 mod model;
 pub mod picture;
 pub mod space;

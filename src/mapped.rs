@@ -1,4 +1,4 @@
-//! Read-only maps of index files, and what happens when such a file shrinks under the map.
+//! Read-only maps of files, and what happens when such a file shrinks under the map.
 //!
 //! Touching a mapped page that the file no longer has, or that the disk cannot read, raises
 //! `SIGBUS`, which ends a process. Checking the length first leaves a gap between check and
@@ -10,9 +10,25 @@
 //! This is the only file outside of `kernel` with `unsafe` code.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::index::IndexError;
+/// Why a file cannot be mapped, or could not be read through its map.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MapError {
+    /// The operating system refuses.
+    #[error("{}: {action} it failed: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    /// The file is shorter than what was to be mapped.
+    #[error("{}: truncated: {found} bytes where {expected} were expected", path.display())]
+    Truncated { path: PathBuf, expected: u64, found: u64 },
+    /// The table of the guard is full.
+    #[error("{}: too many files are mapped in this process", path.display())]
+    TooMany { path: PathBuf },
+    /// A page of the file was lost while it was mapped.
+    #[error("{}: could not be read to its end: something truncated it meanwhile, or the disk fails", path.display())]
+    Lost { path: PathBuf },
+}
 
 /// A read-only map of the first bytes of a file.
 #[derive(Debug)]
@@ -25,12 +41,13 @@ pub(crate) struct Map {
 
 impl Map {
     /// Maps the first `length` bytes of `file`, which must have at least so many.
-    pub fn new(file: &File, path: &Path, length: u64) -> Result<Self, IndexError> {
-        let found = file.metadata().map_err(|e| IndexError::io("reading", path, e))?.len();
+    pub fn new(file: &File, path: &Path, length: u64) -> Result<Self, MapError> {
+        let io = |action| move |source| MapError::Io { action, path: path.into(), source };
+        let found = file.metadata().map_err(io("reading"))?.len();
         let size = match usize::try_from(length) {
             Ok(size) if found >= length => size,
             _ => {
-                return Err(IndexError::Truncated { path: path.into(), expected: length, found });
+                return Err(MapError::Truncated { path: path.into(), expected: length, found });
             }
         };
         if size == 0 {
@@ -39,13 +56,13 @@ impl Map {
         // SAFETY: The map is read-only and its length was checked against the file's. Nobody
         // changes the mapped bytes while the map lives: the writer of an index only ever
         // appends behind the rows that a committed header counts, and readers map no more than
-        // those. A foreign process that truncates the file is caught by the guard below; one
+        // those; files of a model package are replaced whole. A foreign process that truncates the file is caught by the guard below; one
         // that overwrites it changes plain bytes that are validated where they matter and for
         // which every bit pattern is a valid value.
-        let map = unsafe { memmap2::MmapOptions::new().len(size).map(file) }
-            .map_err(|e| IndexError::io("mapping", path, e))?;
+        let map =
+            unsafe { memmap2::MmapOptions::new().len(size).map(file) }.map_err(io("mapping"))?;
         let watch = guard::Watch::new(map.as_ptr() as usize, size)
-            .ok_or_else(|| IndexError::TooManyMaps { path: path.into() })?;
+            .ok_or_else(|| MapError::TooMany { path: path.into() })?;
         Ok(Self { path: path.into(), watch: Some(watch), map: Some(map) })
     }
 
@@ -62,15 +79,42 @@ impl Map {
         unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast::<i8>(), bytes.len()) }
     }
 
+    /// Lets go of the memory behind whole pages of `range`; who reads there again gets them
+    /// from the file again.
+    pub fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Some(map) = &self.map {
+            /// A multiple of every page size in use.
+            const PAGES: usize = 1 << 16;
+            let start = range.start.next_multiple_of(PAGES);
+            let end = range.end.min(map.len()) / PAGES * PAGES;
+            if start < end {
+                // SAFETY: `start..end` lies in the map, which is read-only and not private: its
+                // pages have no contents but the file's (or the guard's zeros), so that they
+                // read the same after they were dropped.
+                let advised = unsafe {
+                    map.unchecked_advise_range(
+                        memmap2::UncheckedAdvice::DontNeed,
+                        start,
+                        end - start,
+                    )
+                };
+                drop(advised); // Only memory would be held for longer.
+            }
+        }
+        #[cfg(not(unix))]
+        drop(range);
+    }
+
     /// The file behind the map.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Fails if any page of the map was lost since it was made.
-    pub fn intact(&self) -> Result<(), IndexError> {
+    pub fn intact(&self) -> Result<(), MapError> {
         match &self.watch {
-            Some(watch) if watch.lost() => Err(IndexError::Unreadable { path: self.path.clone() }),
+            Some(watch) if watch.lost() => Err(MapError::Lost { path: self.path.clone() }),
             _ => Ok(()),
         }
     }
@@ -264,7 +308,7 @@ mod tests {
         assert_eq!(map.bytes()[5000], 7);
         file.set_len(8192).unwrap();
         assert_eq!(map.bytes().iter().map(|&b| u64::from(b)).sum::<u64>(), 7 * 8192);
-        assert!(matches!(map.intact(), Err(IndexError::Unreadable { .. })));
+        assert!(matches!(map.intact(), Err(MapError::Lost { .. })));
         assert!(other.intact().is_ok());
         drop(map);
         // The slot is free again and starts clean.
@@ -272,11 +316,21 @@ mod tests {
     }
 
     #[test]
+    fn released_pages_read_the_same_again() {
+        let (_folder, path, file) = file_of(200_000);
+        let map = Map::new(&file, &path, 200_000).unwrap();
+        for range in [0..200_000, 5..70_000, 65_536..131_072, 199_999..500_000, 9..9] {
+            map.release(range);
+            assert!(map.bytes().iter().all(|byte| *byte == 7));
+        }
+    }
+
+    #[test]
     fn a_short_file_is_refused_and_an_empty_map_is_empty() {
         let (_folder, path, file) = file_of(100);
         assert!(matches!(
             Map::new(&file, &path, 101),
-            Err(IndexError::Truncated { expected: 101, found: 100, .. })
+            Err(MapError::Truncated { expected: 101, found: 100, .. })
         ));
         assert!(Map::new(&file, &path, 0).unwrap().bytes().is_empty());
         assert_eq!(Map::new(&file, &path, 100).unwrap().signed()[99], 7);

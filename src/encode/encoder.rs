@@ -109,20 +109,22 @@ impl Encoder {
         &self.limits
     }
 
-    /// Builds the image tower now rather than at the first picture.
+    /// Builds the image tower now rather than at the first picture, on all threads of the rayon
+    /// pool that this is called in, else of the global one.
     ///
     /// # Errors
     /// As [`Encoder::image`], for the model's part.
     pub fn load_image(&self) -> Result<(), EncodeError> {
-        self.image_tower().map(drop)
+        rayon::scope(|_| self.image_tower().map(drop))
     }
 
-    /// Builds the text tower now rather than at the first text.
+    /// Builds the text tower now rather than at the first text, on threads as
+    /// [`Encoder::load_image`] does.
     ///
     /// # Errors
     /// As [`Encoder::text`], for the model's part.
     pub fn load_text(&self) -> Result<(), EncodeError> {
-        self.text_encoder().map(drop)
+        rayon::scope(|_| self.text_encoder().map(drop))
     }
 
     /// Decodes and embeds a picture file.
@@ -277,14 +279,32 @@ impl Encoder {
 
     fn build_image(&self, output: &str) -> Result<Tower, EncodeError> {
         let image = &self.package.manifest().image;
-        let bytes = self.package.read(&image.file, &image.sha256)?;
         let shape = InputShape::of(&image.preprocess);
         let spec = TowerSpec {
             file: self.package.describe(&image.file),
             inputs: vec![(image.input.clone(), shape)],
             outputs: vec![output.to_owned()],
         };
-        Ok(Tower::build(&bytes, &spec)?)
+        self.build_tower(&image.file, &image.sha256, &spec)
+    }
+
+    /// Builds a tower and checks its file's digest meanwhile.
+    fn build_tower(
+        &self,
+        file: &str,
+        sha256: &str,
+        spec: &TowerSpec,
+    ) -> Result<Tower, EncodeError> {
+        let bytes = self.package.unchecked(file)?;
+        let check = || self.package.check(file, sha256, &bytes);
+        let build = || Tower::build_releasing(&bytes, spec, &|range| bytes.release(range));
+        let (tower, checked) = match rayon::current_thread_index() {
+            Some(_) => rayon::join(build, check),
+            None => (build(), check()),
+        };
+        checked?;
+        self.package.intact(file, &bytes)?;
+        Ok(tower?)
     }
 
     fn text_encoder(&self) -> Result<&TextEncoder, EncodeError> {
@@ -301,8 +321,8 @@ impl Encoder {
         }
         let json = self.package.read(&text.tokenizer, &text.tokenizer_sha256)?;
         let tokenizer = TextTokenizer::new(&json, &self.package.describe(&text.tokenizer), text)?;
-        let bytes = self.package.read(&text.file, &text.sha256)?;
-        let tower = Tower::build(&bytes, &text.spec(self.package.describe(&text.file)))?;
+        let spec = text.spec(self.package.describe(&text.file));
+        let tower = self.build_tower(&text.file, &text.sha256, &spec)?;
         let takes_mask = text.attention_mask.is_some();
         let takes_types = text.token_type_ids.is_some();
         Ok(TextEncoder { tokenizer, tower, takes_mask, takes_types })

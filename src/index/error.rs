@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::embedding::EmbeddingError;
 use crate::kernel::MachineError;
+use crate::mapped::MapError;
 
 /// Why an index could not be opened, changed, searched or copied.
 ///
@@ -299,6 +300,19 @@ pub enum IndexError {
         /// What the writer said.
         reason: String,
     },
+}
+
+impl From<MapError> for IndexError {
+    fn from(error: MapError) -> Self {
+        match error {
+            MapError::Io { action, path, source } => Self::io(action, &path, source),
+            MapError::Truncated { path, expected, found } => {
+                Self::Truncated { path, expected, found }
+            }
+            MapError::TooMany { path } => Self::TooManyMaps { path },
+            MapError::Lost { path } => Self::Unreadable { path },
+        }
+    }
 }
 
 impl IndexError {

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::index::IndexError;
 use crate::index::format::u32_at;
-use crate::index::mmap::Map;
 use crate::index::tags::Group;
+use crate::mapped::Map;
 
 /// Kind, three zeros, length of the payload, checksum.
 const RECORD_HEAD: usize = 12;

@@ -63,7 +63,6 @@ mod head;
 mod keys;
 mod lock;
 mod log;
-mod mmap;
 mod npy;
 #[cfg(feature = "parquet")]
 mod parquet;

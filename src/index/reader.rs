@@ -9,12 +9,12 @@ use crate::index::filter::Filter;
 use crate::index::format::{Column, Layout, NO_TIME, Part, u32_at, u64_at};
 use crate::index::head::{self, Head};
 use crate::index::log::Log;
-use crate::index::mmap::Map;
 use crate::index::quantise;
 use crate::index::record::{Record, Source, row_check};
 use crate::index::rotate::Rotation;
 use crate::index::sketch::Sketch;
 use crate::index::{IndexError, Tags};
+use crate::mapped::Map;
 
 /// How often opening starts again because a compaction replaced the files in between.
 const RETRIES: usize = 16;
@@ -109,7 +109,7 @@ impl Reader {
         let map = |part: Part, length: u64| {
             let path = folder.join(part.file_name(head.generation));
             match File::open(&path) {
-                Ok(file) => Map::new(&file, &path, length),
+                Ok(file) => Ok(Map::new(&file, &path, length)?),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     Err(IndexError::FileMissing { path })
                 }

@@ -11,11 +11,11 @@ use rayon::prelude::*;
 
 use crate::index::format::{BLOCK, Column, FORMAT_VERSION, Part, u32_at, u64_at};
 use crate::index::head::Head;
-use crate::index::mmap::Map;
 use crate::index::quantise;
 use crate::index::storage::Storage;
 use crate::index::{IndexError, Reader};
 use crate::kernel::TILE_ROWS;
+use crate::mapped::Map;
 
 const MAGIC: [u8; 8] = *b"\x89SXSK\r\n\x1a";
 const HEADER: usize = 4096;

@@ -73,7 +73,7 @@ pub fn derive(
         new.sha256 = hex(&Sha256::digest(&tower));
         files.push((text.file.clone(), tower));
         let tokenizer = package.read(&text.tokenizer, &text.tokenizer_sha256)?;
-        files.push((text.tokenizer.clone(), tokenizer.into_owned()));
+        files.push((text.tokenizer.clone(), tokenizer.to_vec()));
     }
     let text = manifest.to_toml();
     Manifest::parse(&text, "model.toml")?;

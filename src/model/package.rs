@@ -1,14 +1,15 @@
 //! Model packages: a folder (or the built-in one) with `model.toml`, towers and tokenizer.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use crate::embedding::SpaceId;
+use crate::mapped::{Map, MapError};
 
 /// Largest accepted file of a package, in bytes.
 pub const MAX_FILE_BYTES: u64 = 2 << 30;
@@ -101,6 +102,36 @@ pub enum PackageError {
 enum Source {
     Folder(PathBuf),
     Builtin(&'static [(&'static str, &'static [u8])]),
+}
+
+/// The bytes of a file of a package: mapped, or part of the binary.
+#[derive(Debug)]
+pub struct FileBytes(Held);
+
+#[derive(Debug)]
+enum Held {
+    Mapped(Map),
+    Builtin(&'static [u8]),
+}
+
+impl Deref for FileBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Held::Mapped(map) => map.bytes(),
+            Held::Builtin(bytes) => bytes,
+        }
+    }
+}
+
+impl FileBytes {
+    /// Lets go of the memory behind a part that will hardly be read again.
+    pub fn release(&self, range: Range<usize>) {
+        if let Held::Mapped(map) = &self.0 {
+            map.release(range);
+        }
+    }
 }
 
 /// A model package whose manifest was read and checked. Towers are read on demand.
@@ -205,12 +236,44 @@ impl Package {
     /// # Errors
     /// [`PackageError::Missing`], [`PackageError::Unreadable`], [`PackageError::TooLarge`] or
     /// [`PackageError::Checksum`].
-    pub fn read(&self, name: &str, sha256: &str) -> Result<Cow<'static, [u8]>, PackageError> {
-        let bytes = match &self.source {
-            Source::Folder(folder) => Cow::Owned(read_capped(&folder.join(name), MAX_FILE_BYTES)?),
-            Source::Builtin(files) => Cow::Borrowed(builtin_file(files, name)?),
+    pub fn read(&self, name: &str, sha256: &str) -> Result<FileBytes, PackageError> {
+        let bytes = self.unchecked(name)?;
+        self.check(name, sha256, &bytes)?;
+        Ok(bytes)
+    }
+
+    /// Maps a file without a look at its contents: for callers that run [`Package::check`] beside
+    /// what they do, and drop the result if it fails.
+    ///
+    /// # Errors
+    /// As for [`Package::read`], but for the digest.
+    pub(crate) fn unchecked(&self, name: &str) -> Result<FileBytes, PackageError> {
+        let held = match &self.source {
+            Source::Folder(folder) => Held::Mapped(map_capped(&folder.join(name))?),
+            Source::Builtin(files) => Held::Builtin(builtin_file(files, name)?),
         };
-        let found = hex(&Sha256::digest(&bytes));
+        Ok(FileBytes(held))
+    }
+
+    /// Checks the bytes of a file against their digest, and that all of them could be read.
+    ///
+    /// # Errors
+    /// [`PackageError::Checksum`] or [`PackageError::Unreadable`].
+    pub(crate) fn check(
+        &self,
+        name: &str,
+        sha256: &str,
+        bytes: &FileBytes,
+    ) -> Result<(), PackageError> {
+        /// Read, and let go of, at a time: a file is never in memory as a whole.
+        const BLOCK: usize = 1 << 20;
+        let mut digest = Sha256::new();
+        for (i, block) in bytes.chunks(BLOCK).enumerate() {
+            digest.update(block);
+            bytes.release(i * BLOCK..i * BLOCK + block.len());
+        }
+        self.intact(name, bytes)?;
+        let found = hex(&digest.finalize());
         if !found.eq_ignore_ascii_case(sha256) {
             return Err(PackageError::Checksum {
                 file: self.describe(name),
@@ -218,7 +281,18 @@ impl Package {
                 found,
             });
         }
-        Ok(bytes)
+        Ok(())
+    }
+
+    /// Fails if some of a file's bytes could not be read until now, and zeros took their place.
+    ///
+    /// # Errors
+    /// [`PackageError::Unreadable`].
+    pub(crate) fn intact(&self, name: &str, bytes: &FileBytes) -> Result<(), PackageError> {
+        match &bytes.0 {
+            Held::Mapped(map) => map.intact().map_err(|e| unmapped(self.describe(name), e)),
+            Held::Builtin(_) => Ok(()),
+        }
     }
 
     /// Checks every file of the package against its digest.
@@ -258,7 +332,35 @@ fn builtin_file(
         .ok_or_else(|| PackageError::Missing { file: format!("built-in {name}") })
 }
 
+fn map_capped(path: &Path) -> Result<Map, PackageError> {
+    let file = path.display().to_string();
+    let (handle, length) = open_capped(path, MAX_FILE_BYTES)?;
+    Map::new(&handle, path, length).map_err(|error| unmapped(file, error))
+}
+
+/// What a failed map means for the file of a package.
+fn unmapped(file: String, error: MapError) -> PackageError {
+    let reason = match error {
+        MapError::Io { source, .. } => source,
+        other => std::io::Error::other(other.to_string()),
+    };
+    PackageError::Unreadable { file, reason }
+}
+
 fn read_capped(path: &Path, limit: u64) -> Result<Vec<u8>, PackageError> {
+    let file = path.display().to_string();
+    let (handle, length) = open_capped(path, limit)?;
+    let mut bytes = Vec::with_capacity(length as usize);
+    (handle.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(|reason| PackageError::Unreadable { file: file.clone(), reason })?;
+    if bytes.len() as u64 > limit {
+        return Err(PackageError::TooLarge { file });
+    }
+    Ok(bytes)
+}
+
+/// An open file and its length, which is at most `limit`.
+fn open_capped(path: &Path, limit: u64) -> Result<(File, u64), PackageError> {
     let file = path.display().to_string();
     let unreadable = |reason: std::io::Error| match reason.kind() {
         std::io::ErrorKind::NotFound => PackageError::Missing { file: file.clone() },
@@ -266,13 +368,8 @@ fn read_capped(path: &Path, limit: u64) -> Result<Vec<u8>, PackageError> {
     };
     let handle = File::open(path).map_err(unreadable)?;
     let length = handle.metadata().map_err(unreadable)?.len();
-    if length > limit {
-        return Err(PackageError::TooLarge { file });
+    match length > limit {
+        true => Err(PackageError::TooLarge { file }),
+        false => Ok((handle, length)),
     }
-    let mut bytes = Vec::with_capacity(length as usize);
-    handle.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > limit {
-        return Err(PackageError::TooLarge { file: path.display().to_string() });
-    }
-    Ok(bytes)
 }

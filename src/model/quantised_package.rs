@@ -129,7 +129,7 @@ pub fn quantise_package(
         new.sha256 = hex(&Sha256::digest(&bytes));
         towers.push((text.file.clone(), report));
         files.push((text.file.clone(), bytes));
-        files.push((text.tokenizer.clone(), json.into_owned()));
+        files.push((text.tokenizer.clone(), json.to_vec()));
     }
     let toml = manifest.to_toml();
     Manifest::parse(&toml, "model.toml")?;

@@ -1,10 +1,13 @@
 //! One modality's encoder: an ONNX graph run by tract.
 
+use std::ops::Range;
+
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 
 use super::int8::{
-    CompileOptions, Dimension, Element, InputSpec, Int8Error, Pixels, Plan, Report, compile,
+    CompileOptions, Dimension, Element, InputSpec, Int8Error, Pixels, Plan, Report,
+    compile_releasing,
 };
 use crate::kernel::{Machine, MachineError};
 use crate::picture::{PixelGrid, Preprocess};
@@ -131,13 +134,26 @@ impl Tower {
     /// # Errors
     /// [`TowerError`], naming `spec.file`.
     pub fn build(onnx: &[u8], spec: &TowerSpec) -> Result<Self, TowerError> {
+        Self::build_releasing(onnx, spec, &|_| {})
+    }
+
+    /// Builds a tower as [`Tower::build`] does, on all threads of the rayon pool that it is called
+    /// in, and says of each part of the file when it will hardly be read again.
+    ///
+    /// # Errors
+    /// As for [`Tower::build`].
+    pub fn build_releasing(
+        onnx: &[u8],
+        spec: &TowerSpec,
+        release: &(dyn Fn(Range<usize>) + Sync),
+    ) -> Result<Self, TowerError> {
         let options = CompileOptions {
             inputs: spec.inputs.iter().map(input_spec).collect(),
             outputs: spec.outputs.clone(),
             pixels: spec.inputs.first().and_then(|(_, shape)| pixels(shape)),
             machine: Machine::active().map_err(TowerError::Machine)?,
         };
-        let compiled = compile(onnx, &options)
+        let compiled = compile_releasing(onnx, &options, release)
             .map_err(|reason| TowerError::Graph { file: spec.file.clone(), reason })?;
         Ok(Self {
             file: spec.file.clone(),
