@@ -48,22 +48,10 @@ impl Writer {
         let storage = self.storage.clone();
         let old = self.committed;
         let generation = old.generation + 1;
-        let head = OpenFile::open(&*storage, self.folder.join(HEAD), false)?;
-        let mut files = Files::open(&*storage, &self.folder, generation, head, true)?;
-        let mut copy = Copy::default();
-        for (at, rows) in rows.chunks(BLOCK).enumerate() {
-            let (piece, keys) = copy.piece(reader, (at * BLOCK) as u32, rows)?;
-            files.write_pieces(old.layout, &[piece])?;
-            files.keys.write(copy.key_bytes, &keys)?;
-            copy.key_bytes += keys.len() as u64;
-        }
-        files.log.write(0, &copy.log)?;
-        for file in [&mut files.rows, &mut files.keys, &mut files.log] {
-            file.sync()?;
-        }
-        storage
-            .sync_folder(&self.folder)
-            .map_err(|e| IndexError::io("syncing", &self.folder, e))?;
+        let (files, copy) = self.copy_rows(reader, rows, generation).inspect_err(|_| {
+            // No header names them yet, and on a full disk the room is wanted.
+            create::remove_leftovers(&self.folder, old.generation, &*storage);
+        })?;
         self.files = files;
         let state = Head {
             generation,
@@ -78,6 +66,32 @@ impl Writer {
         self.commit_head(state)?;
         create::remove_leftovers(&self.folder, generation, &*storage);
         Ok(())
+    }
+
+    /// Writes the files of a generation and makes them durable.
+    fn copy_rows(
+        &self,
+        reader: &Reader,
+        rows: &[u32],
+        generation: u64,
+    ) -> Result<(Files, Copy), IndexError> {
+        let head = OpenFile::open(&*self.storage, self.folder.join(HEAD), false)?;
+        let mut files = Files::open(&*self.storage, &self.folder, generation, head, true)?;
+        let mut copy = Copy::default();
+        for (at, rows) in rows.chunks(BLOCK).enumerate() {
+            let (piece, keys) = copy.piece(reader, (at * BLOCK) as u32, rows)?;
+            files.write_pieces(self.committed.layout, &[piece])?;
+            files.keys.write(copy.key_bytes, &keys)?;
+            copy.key_bytes += keys.len() as u64;
+        }
+        files.log.write(0, &copy.log)?;
+        for file in [&mut files.rows, &mut files.keys, &mut files.log] {
+            file.sync()?;
+        }
+        self.storage
+            .sync_folder(&self.folder)
+            .map_err(|e| IndexError::io("syncing", &self.folder, e))?;
+        Ok((files, copy))
     }
 }
 

@@ -145,29 +145,45 @@ impl Sketch {
             .map(|block| bits_of_block(reader, (block * BLOCK) as u32, &centre));
         let path = reader.folder().join(Part::Sketch.file_name(reader.head().generation));
         let temporary = path.with_extension("new");
-        let io = |e| IndexError::io("writing", &temporary, e);
-        let mut file = storage.open(&temporary, true).map_err(io)?;
-        file.write_at(0, &shape.front(&centre, reader.head().generation)).map_err(io)?;
-        let mut checks = Vec::with_capacity(shape.blocks() * 4);
-        // A few blocks at a time: the whole would be an eighth of the rows in memory.
-        for start in (0..shape.blocks()).step_by(64) {
-            let end = shape.blocks().min(start + 64);
-            let part: Vec<Vec<u8>> = bits.clone().skip(start).take(end - start).collect();
-            for (block, bits) in (start..end).zip(part) {
-                checks.extend(crc32c::crc32c(&bits).to_le_bytes());
-                file.write_at(shape.block(block).start as u64, &bits).map_err(io)?;
-            }
-        }
-        reader.rows.intact()?;
-        file.write_at(shape.checks() as u64, &checks).map_err(io)?;
-        file.sync().map_err(io)?;
-        storage.rename(&temporary, &path).map_err(|e| IndexError::io("renaming", &path, e))?;
+        let written = shape.write(reader, &temporary, &centre, bits, storage);
+        let in_place = written.and_then(|()| {
+            storage.rename(&temporary, &path).map_err(|e| IndexError::io("renaming", &path, e))
+        });
+        // What is half made would only take up room.
+        in_place.inspect_err(|_| drop(storage.remove(&temporary)))?;
         let folder = reader.folder();
         storage.sync_folder(folder).map_err(|e| IndexError::io("syncing", folder, e))
     }
 }
 
 impl Shape {
+    /// Writes and syncs a sketch of which `bits` gives the blocks.
+    fn write(
+        self,
+        reader: &Reader,
+        path: &Path,
+        centre: &[f32],
+        bits: impl IndexedParallelIterator<Item = Vec<u8>> + Clone,
+        storage: &dyn Storage,
+    ) -> Result<(), IndexError> {
+        let io = |e| IndexError::io("writing", path, e);
+        let mut file = storage.open(path, true).map_err(io)?;
+        file.write_at(0, &self.front(centre, reader.head().generation)).map_err(io)?;
+        let mut checks = Vec::with_capacity(self.blocks() * 4);
+        // A few blocks at a time: the whole would be an eighth of the rows in memory.
+        for start in (0..self.blocks()).step_by(64) {
+            let end = self.blocks().min(start + 64);
+            let part: Vec<Vec<u8>> = bits.clone().skip(start).take(end - start).collect();
+            for (block, bits) in (start..end).zip(part) {
+                checks.extend(crc32c::crc32c(&bits).to_le_bytes());
+                file.write_at(self.block(block).start as u64, &bits).map_err(io)?;
+            }
+        }
+        reader.rows.intact()?;
+        file.write_at(self.checks() as u64, &checks).map_err(io)?;
+        file.sync().map_err(io)
+    }
+
     /// Header and column means.
     fn front(self, centre: &[f32], generation: u64) -> Vec<u8> {
         let mut front = vec![0; self.bits()];

@@ -85,11 +85,12 @@ pub fn run(args: &AddArgs, global: &Global) -> Result<Outcome, Failure> {
         complain(&format!("stopped early; {saved} pictures are saved in {}", args.index.display()));
         return Err(failure);
     }
-    if !interrupt.came() {
-        writer.build_sketch()?;
-    }
     summary.rows = writer.len();
     summary.print(global)?;
+    if !interrupt.came() {
+        // The pictures are saved by now, whatever becomes of this.
+        writer.build_sketch()?;
+    }
     if summary.left > 0 {
         complain(&format!(
             "stopped with {} pictures left; the rest is saved: the same command again goes on",

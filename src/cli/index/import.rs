@@ -71,7 +71,6 @@ pub fn import(args: &ImportArgs, global: &Global) -> Result<Outcome, Failure> {
     })?;
     let seconds = started.elapsed().as_secs_f64();
     drop(progress);
-    writer.build_sketch()?;
     let rows = writer.len();
     let mut out = stdout();
     if global.format == Format::Json {
@@ -83,6 +82,8 @@ pub fn import(args: &ImportArgs, global: &Global) -> Result<Outcome, Failure> {
         writeln!(out, "{rows} rows; {seconds:.1} s, {rate:.0} rows a second")?;
     }
     out.flush()?;
+    // The rows are saved by now, whatever becomes of this.
+    writer.build_sketch()?;
     Ok(Outcome::default())
 }
 
