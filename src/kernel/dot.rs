@@ -3,7 +3,7 @@
 use super::Machine;
 use super::pack::{Layout, PackedWeights};
 use super::scratch::{AlignedBytes, Scratch};
-use super::simd::{Dot, entry_points};
+use super::simd::{Dot, entry_points, prefetch};
 
 /// The largest dimension of a vector.
 const MOST_DIMENSIONS: usize = 65_536;
@@ -140,7 +140,7 @@ unsafe fn dot_all<V: Dot>(queries: &DotQueries, rows: &[i8], out: &mut [i32]) {
             while row + 4 <= total {
                 let start = at(row);
                 for line in (0..4 * dimension).step_by(64) {
-                    prefetch(start.wrapping_add(AHEAD + line));
+                    prefetch(start.wrapping_add(AHEAD + line).cast());
                 }
                 let places = [0, 1, 2, 3].map(|r| start.add(r * dimension));
                 let sums = block::<V, 4, 1>(queries, places, 0);
@@ -267,25 +267,6 @@ unsafe fn tile_rows<V: Dot, const R: usize>(
         }
     }
     R
-}
-
-/// Asks for the cache line of an address, which need not be valid.
-#[inline(always)]
-fn prefetch(place: *const i8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing and never faults; every x86-64 processor has it.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(place);
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: as above.
-    unsafe {
-        std::arch::asm!("prfm pldl1strm, [{}]", in(reg) place,
-            options(nostack, preserves_flags, readonly));
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let _ = place;
 }
 
 /// The products of `R` rows with queries `first..first + Q`, without what they start from.

@@ -1,14 +1,15 @@
 //! Hamming distances of one query to many rows of bits, for the first pass of a fast search.
 
 use super::Machine;
-use super::simd::{Vector, entry_points};
+use super::simd::{Vector, entry_points, prefetch};
 
 /// Rows of a tile.
 pub const TILE_ROWS: usize = 64;
 /// Bytes of a column: one 64-bit word of each row.
 const COLUMN: usize = 8 * TILE_ROWS;
-/// Rows whose counts stay in registers.
-const TOGETHER: usize = 16;
+/// How many tiles ahead bits are fetched from memory: columns lie too far apart for the
+/// processor to see that they will be wanted.
+const AHEAD: usize = 2;
 
 /// The number of bits in which `query` differs from each row of whole tiles.
 ///
@@ -42,7 +43,7 @@ pub fn hamming_tiles(machine: Machine, query: &[u8], tiles: &[u8], out: &mut [u3
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vpopcntdq")]
 unsafe fn counting(query: &[u8], tiles: &[u8], out: &mut [u32]) {
-    hamming(query, tiles, out);
+    hamming::<64>(query, tiles, out);
 }
 
 entry_points! {
@@ -56,15 +57,20 @@ entry_points! {
 /// The machine's instructions are enabled.
 #[inline(always)]
 unsafe fn hamming_by<V: Vector>(query: &[u8], tiles: &[u8], out: &mut [u32]) {
-    hamming(query, tiles, out);
+    hamming::<16>(query, tiles, out);
 }
 
-/// Plain loops, which compile to vector instructions.
+/// Plain loops, which compile to vector instructions; the counts of `TOGETHER` rows, a divisor
+/// of 64, have to fit the registers.
 #[inline(always)]
-fn hamming(query: &[u8], tiles: &[u8], out: &mut [u32]) {
+fn hamming<const TOGETHER: usize>(query: &[u8], tiles: &[u8], out: &mut [u32]) {
     let (query, _) = query.as_chunks::<8>();
     let (columns, _) = tiles.as_chunks::<COLUMN>();
     for (columns, out) in columns.chunks_exact(query.len()).zip(out.chunks_exact_mut(TILE_ROWS)) {
+        let tile = columns.as_flattened();
+        for line in (0..tile.len()).step_by(64) {
+            prefetch(tile.as_ptr().wrapping_add(AHEAD * tile.len() + line));
+        }
         for (part, out) in out.chunks_exact_mut(TOGETHER).enumerate() {
             let mut counts = [0u64; TOGETHER];
             for (word, column) in query.iter().zip(columns) {

@@ -213,6 +213,25 @@ pub(crate) unsafe fn store_some<V: Vector>(p: *mut f32, v: V::F, count: usize) {
     unsafe { if count == V::LANES { V::store(p, v) } else { V::store_part(p, v, count) } }
 }
 
+/// Asks for the cache line of an address, which need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch(place: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing and never faults; every x86-64 processor has it.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!("prfm pldl1strm, [{}]", in(reg) place,
+            options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = place;
+}
+
 /// Repeats a block for each index below a constant that is at most 12, written out, so that arrays
 /// indexed by it stay in registers (loops over arrays are unrolled too late for that).
 macro_rules! unrolled {
