@@ -35,7 +35,7 @@ def make_vectors(rows: int, dimension: int, real: str | None) -> tuple[np.ndarra
         if rows > len(base):
             spread = 0.5 / np.sqrt(base.shape[1])
             copies = base[random.integers(len(base), size=rows - len(base))]
-            copies = copies + random.normal(0, spread, copies.shape).astype(np.float32)
+            copies += np.float32(spread) * random.standard_normal(copies.shape, dtype=np.float32)
             base = np.concatenate([base, copies])
         vectors = base[:rows]
     else:
