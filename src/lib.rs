@@ -39,6 +39,7 @@ pub mod watch;
 pub use embedding::{Embedding, EmbeddingError, Modality, SpaceId};
 pub use encode::{
     EncodeError, Encoder, MAX_TEXT_BYTES, PlaceGrid, TextError, TextTokenizer, Tokens,
+    layers as image_layers,
 };
 pub use kernel::{FORCE_VARIABLE, Machine, MachineError};
 pub use label::{
@@ -46,12 +47,13 @@ pub use label::{
     ScoredLabel, Scorer, TextCache, check_templates, compile as compile_labels, match_probability,
 };
 pub use model::{
-    Calibration, DEFAULT_MODEL, Derived, ImageTower, ImportError, ImportOptions, InputShape,
-    Int8Error, LayerReport, Manifest, Package, PackageError, Padding, PixelOverrides, Preset,
-    QuantiseError, QuantisePackageError, QuantisePackageOptions, QuantiseProgress, QuantiseReport,
-    QuantisedPackage, Report, Scoring, Stored, TextDefaults, TextTower, Tower, TowerError,
-    TowerOutput, TowerSpec, derive as derive_model, find as find_model, import as import_model,
-    list as list_models, model_folders, quantise_package,
+    Calibration, DEFAULT_MODEL, Derived, ImageTower, ImportError, ImportOptions, InnerLayer,
+    InputShape, Int8Error, LayerReport, LayerShape, Manifest, Package, PackageError, Padding,
+    PixelOverrides, Preset, QuantiseError, QuantisePackageError, QuantisePackageOptions,
+    QuantiseProgress, QuantiseReport, QuantisedPackage, Report, Scoring, Stored, TextDefaults,
+    TextTower, Tower, TowerError, TowerOutput, TowerSpec, derive as derive_model,
+    find as find_model, import as import_model, list as list_models, model_folders,
+    quantise_package,
 };
 pub use picture::{
     DecodeError, DecodeLimits, Picture, PixelGrid, Preprocess, PreprocessError, decode_bytes,

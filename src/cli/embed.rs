@@ -25,6 +25,10 @@ pub struct EmbedArgs {
     /// Where to write a NumPy array of all embeddings (with --format npy)
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Use inner layer N of the image tower (1 is nearest to the pixels) instead of the last: what
+    /// looks alike is near, not what means the same
+    #[arg(long, value_name = "N")]
+    layer: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -44,7 +48,7 @@ pub fn run(args: &EmbedArgs, global: &Global) -> Result<Outcome, Failure> {
     if (global.format == Format::Npy) != args.output.is_some() {
         return Err(Failure::Usage("--format npy and -o FILE go together".to_owned()));
     }
-    let encoder = global.encoder()?;
+    let encoder = global.encoder_at(args.layer)?;
     let mut writer = Writer { out: stdout(), to_array: args.output.is_some(), rows: Vec::new() };
     let mut failed = 0;
     if !args.images.is_empty() {
@@ -70,8 +74,7 @@ pub fn run(args: &EmbedArgs, global: &Global) -> Result<Outcome, Failure> {
         }
     }
     if let Some(path) = &args.output {
-        let dimension = encoder.package().manifest().dimension;
-        write_array(path, &writer.rows, dimension)
+        write_array(path, &writer.rows, encoder.dimension())
             .map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))?;
     }
     writer.out.flush()?;

@@ -92,6 +92,7 @@ impl Learned {
             .enumerate()
             .map(|(class, name)| ScoredLabel {
                 name: name.clone(),
+                parent: None,
                 score: Some(answer.scores[class]),
                 similarity: similarities[class],
             })

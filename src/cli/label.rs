@@ -46,7 +46,8 @@ pub struct LabelArgs {
 /// Where labels come from.
 #[derive(Debug, Args)]
 pub struct LabelSource {
-    /// Names separated by commas, a label file, or compiled labels; "!name" competes unseen
+    /// Names separated by commas, a label file, or compiled labels; "!name" competes unseen,
+    /// "dog < animal" gives a label a parent to fall back to
     #[arg(long, value_name = "NAMES|FILE")]
     pub labels: Option<String>,
     /// Prompt template with {} for the name (repeatable) [default: the model's own]
@@ -181,7 +182,9 @@ pub fn label_failure(error: LabelError) -> Failure {
         LabelError::Missing { .. } | LabelError::Template { .. } => {
             Failure::Usage(error.to_string())
         }
-        LabelError::NoLabels { file } if file == "--labels" => Failure::Usage(error.to_string()),
+        LabelError::NoLabels { file } | LabelError::Parents { file, .. } if file == "--labels" => {
+            Failure::Usage(error.to_string())
+        }
         _ => Failure::Unfit(error.to_string()),
     }
 }
@@ -196,6 +199,8 @@ struct LabelLine<'a> {
 #[derive(Serialize)]
 struct LabelEntry<'a> {
     name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<&'a str>,
     score: Option<f64>,
     similarity: f64,
 }
@@ -225,6 +230,7 @@ impl<W: Write> Printer<W> {
     fn json(&mut self, path: &Path, labelling: &Labelling) -> std::io::Result<()> {
         let labels = labelling.labels.iter().map(|label| LabelEntry {
             name: &label.name,
+            parent: label.parent.as_deref(),
             score: label.score.map(six_digits),
             similarity: six_digits(label.similarity),
         });

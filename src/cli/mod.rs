@@ -215,6 +215,16 @@ impl Global {
         Ok(Encoder::with_limits(package, self.limits()))
     }
 
+    /// The same for an inner layer of the image tower, if one is asked for.
+    pub fn encoder_at(&self, layer: Option<usize>) -> Result<Encoder, Failure> {
+        let Some(layer) = layer else { return self.encoder() };
+        let package = sextant::find_model(&self.model)?;
+        Encoder::at_layer(package, self.limits(), layer).map_err(|error| match error {
+            sextant::EncodeError::NoLayer { .. } => Failure::Usage(error.to_string()),
+            error => Failure::Unfit(error.to_string()),
+        })
+    }
+
     /// How large a picture may be.
     pub fn limits(&self) -> DecodeLimits {
         let max_pixels = self.max_megapixels * 1_000_000;

@@ -42,6 +42,9 @@ pub struct SearchArgs {
     /// Write a contact sheet to this file instead: one HTML page with the pictures in it
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Search rows that were added with the same --layer: what looks alike
+    #[arg(long, value_name = "N")]
+    layer: Option<usize>,
 }
 
 /// A result.
@@ -72,7 +75,7 @@ struct FoundLine<'a> {
 pub fn run(args: &SearchArgs, global: &Global) -> Result<Outcome, Failure> {
     global.require_format(&[Format::Text, Format::Json, Format::Csv])?;
     let reader = Index::open(&args.index)?;
-    let encoder = global.encoder()?;
+    let encoder = global.encoder_at(args.layer)?;
     reader.expect_space(encoder.space())?;
     let words = query::split(&args.terms);
     let query = match Query::new(&words, &encoder, &reader) {
@@ -138,7 +141,7 @@ pub fn find(
     let hits = reader.search(std::slice::from_ref(&query.point), k, filter, &options)?;
     let manifest = encoder.package().manifest();
     let found = hits.into_iter().flatten().enumerate().map(|(at, hit)| {
-        let score = match query.is_single {
+        let score = match query.is_single && !encoder.is_inner() {
             true => sextant::match_probability(manifest, &query.point, &reader.embedding(hit.row)?),
             // Nothing was measured about sums, and a score is calibrated or absent.
             false => None,

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use tract_onnx::prelude::*;
 
+use super::layer::Layer;
 use super::text::{TextError, Tokens};
 use super::tokenizer::TextTokenizer;
 use crate::embedding::{Embedding, EmbeddingError, Modality, SpaceId};
@@ -27,6 +28,26 @@ pub enum EncodeError {
     /// A picture cannot be decoded.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// The image tower has no such inner layer.
+    #[error(
+        "model \"{name}\" has no layer {number}: the layers of its image tower are 1 (nearest to the pixels) to {layers}"
+    )]
+    NoLayer {
+        /// The model.
+        name: String,
+        /// The layer asked for.
+        number: usize,
+        /// How many there are.
+        layers: usize,
+    },
+    /// Inner layers are of pictures only.
+    #[error(
+        "text \"{text}\": an inner layer of the image tower knows no words: ask with pictures only"
+    )]
+    Wordless {
+        /// The text.
+        text: String,
+    },
     /// The tower's output is no direction.
     #[error("{source_name}: the model gave no usable embedding: {reason}")]
     Embedding {
@@ -50,6 +71,7 @@ impl EncodeError {
 pub struct Encoder {
     package: Package,
     space: SpaceId,
+    layer: Option<Layer>,
     limits: DecodeLimits,
     image: OnceLock<Tower>,
     places: OnceLock<Tower>,
@@ -87,11 +109,38 @@ impl Encoder {
         Self {
             package,
             space,
+            layer: None,
             limits,
             image: OnceLock::new(),
             places: OnceLock::new(),
             text: OnceLock::new(),
         }
+    }
+
+    /// An encoder of inner layer `number` of the image tower, 1 being nearest to the pixels: points
+    /// of a space of its own, in which pictures are near when they look alike (colours, texture,
+    /// shapes) rather than mean alike. It embeds no texts, and no places.
+    ///
+    /// # Errors
+    /// [`EncodeError::NoLayer`]; [`EncodeError`] when the image tower cannot be read.
+    pub fn at_layer(
+        package: Package,
+        limits: DecodeLimits,
+        number: usize,
+    ) -> Result<Self, EncodeError> {
+        let layer = Layer::find(&package, number)?;
+        let encoder = Self::with_limits(package, limits);
+        Ok(Self { space: layer.space, layer: Some(layer), ..encoder })
+    }
+
+    /// Whether this is an encoder of an inner layer, to which no calibration applies.
+    pub fn is_inner(&self) -> bool {
+        self.layer.is_some()
+    }
+
+    /// Numbers of an embedding.
+    pub fn dimension(&self) -> usize {
+        self.layer.as_ref().map_or(self.package.manifest().dimension, |layer| layer.dimension)
     }
 
     /// The package this encoder runs.
@@ -160,9 +209,11 @@ impl Encoder {
         source_name: &str,
     ) -> Result<Embedding, EncodeError> {
         let tower = self.image_tower()?;
-        let dimension = self.package.manifest().dimension;
         let outputs = tower.run_pixels(pixels, &self.package.manifest().image.preprocess)?;
-        let values = tower.vector(outputs, dimension)?;
+        let values = match (&self.layer, outputs.first()) {
+            (Some(layer), Some(output)) => layer.pooled(&self.package, output)?,
+            _ => tower.vector(outputs, self.dimension())?,
+        };
         self.embedding(Modality::Image, values, source_name)
     }
 
@@ -183,6 +234,10 @@ impl Encoder {
         pixels: &PixelGrid,
         source_name: &str,
     ) -> Result<PlaceGrid, EncodeError> {
+        if self.layer.is_some() {
+            let file = self.package.describe(&self.package.manifest().image.file);
+            return Err(EncodeError::Tower(TowerError::NoOutput { file, what: "spatial" }));
+        }
         let tower = self.place_tower()?;
         let dimension = self.package.manifest().dimension;
         let outputs = tower.run_pixels(pixels, &self.package.manifest().image.preprocess)?;
@@ -222,6 +277,9 @@ impl Encoder {
     /// # Errors
     /// [`EncodeError`].
     pub fn tokens(&self, text: &str) -> Result<Tokens, EncodeError> {
+        if self.layer.is_some() {
+            return Err(EncodeError::Wordless { text: text.to_owned() });
+        }
         Ok(self.text_encoder()?.tokenizer.tokenise(text)?)
     }
 
@@ -234,6 +292,9 @@ impl Encoder {
         tokens: &Tokens,
         source_name: &str,
     ) -> Result<Embedding, EncodeError> {
+        if self.layer.is_some() {
+            return Err(EncodeError::Wordless { text: source_name.to_owned() });
+        }
         let encoder = self.text_encoder()?;
         let row = |values: &[i64]| -> TValue {
             let array = tract_ndarray::Array2::from_shape_fn((1, values.len()), |(_, i)| values[i]);
@@ -264,8 +325,10 @@ impl Encoder {
     }
 
     fn image_tower(&self) -> Result<&Tower, EncodeError> {
-        let output = &self.package.manifest().image.output;
-        once(&self.image, || self.build_image(output))
+        once(&self.image, || match &self.layer {
+            Some(layer) => layer.build(&self.package),
+            None => self.build_image(&self.package.manifest().image.output),
+        })
     }
 
     fn place_tower(&self) -> Result<&Tower, EncodeError> {

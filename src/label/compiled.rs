@@ -8,6 +8,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::set::Label;
+use super::tree::Tree;
 use crate::embedding::{SpaceId, normalise};
 
 /// First bytes of a compiled label file.
@@ -86,6 +88,12 @@ pub struct LabelName {
     /// Takes part in the competition, but is never shown.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub negative: bool,
+}
+
+impl From<&Label> for LabelName {
+    fn from(label: &Label) -> Self {
+        Self { name: label.name.clone(), parent: label.parent.clone(), negative: label.negative }
+    }
 }
 
 /// Labels and their embeddings in one space.
@@ -244,6 +252,9 @@ impl CompiledLabels {
         }
         if header.labels.iter().all(|label| label.negative) {
             return Err(content("it holds no label to show"));
+        }
+        if let Err(fault) = Tree::new(&header.labels) {
+            return Err(content(&fault.to_string()));
         }
         let mut rows: Vec<f32> =
             rows.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();

@@ -5,6 +5,7 @@ mod compiled;
 mod prompts;
 mod score;
 mod set;
+mod tree;
 
 pub use cache::TextCache;
 pub use compiled::{CompiledError, CompiledLabels, LabelName};

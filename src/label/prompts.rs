@@ -44,11 +44,7 @@ pub fn compile(
         rows.extend_from_slice(&row);
         progress(done + 1);
     }
-    let names = set.labels.iter().map(|label| LabelName {
-        name: label.name.clone(),
-        parent: label.parent.clone(),
-        negative: label.negative,
-    });
+    let names = set.labels.iter().map(LabelName::from);
     let (space, classes) = (encoder.space(), set.classes.clone());
     Ok(CompiledLabels::new(space, manifest.dimension, names.collect(), classes, rows))
 }

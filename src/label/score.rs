@@ -4,6 +4,7 @@ use crate::embedding::{Embedding, EmbeddingError, Modality, dot};
 use crate::model::{Calibration, Manifest, Scoring};
 
 use super::compiled::CompiledLabels;
+use super::tree::{Node, Tree};
 
 /// How labels are scored and which of them are returned.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,6 +29,8 @@ impl Default for ScoreOptions {
 pub struct ScoredLabel {
     /// The label's (or parent's) name.
     pub name: String,
+    /// The broader label that it counts towards.
+    pub parent: Option<String>,
     /// Calibrated probability in `[0, 1]`; `None` where the package has no calibration for it.
     pub score: Option<f32>,
     /// Cosine similarity in `[-1, 1]`; of a parent, the best of its labels.
@@ -37,7 +40,9 @@ pub struct ScoredLabel {
 /// The answer for one picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Labelling {
-    /// Labels, best first.
+    /// Labels, best first. Where labels have parents and compete, the first is the answer: the
+    /// most specific name that is sure, which is a parent when none of its children stands out;
+    /// the others follow by score.
     pub labels: Vec<ScoredLabel>,
     /// Whether no label is believed.
     pub unknown: bool,
@@ -57,14 +62,7 @@ pub struct Scorer<'a> {
     scale: f32,
     /// `[scale, bias]` of the logistic for independent scores.
     independent: Option<[f32; 2]>,
-    shown: Vec<Shown>,
-}
-
-/// What is shown under one name: a label, and the labels that count towards it.
-#[derive(Debug, Clone)]
-struct Shown {
-    name: String,
-    members: Vec<usize>,
+    tree: Tree,
 }
 
 impl<'a> Scorer<'a> {
@@ -73,7 +71,8 @@ impl<'a> Scorer<'a> {
         let calibration = &manifest.calibration;
         let scale = manifest.logit_scale / calibration.temperature.unwrap_or(1.0);
         let independent = image_text_logistic(manifest);
-        Self { labels, options, calibration, scale, independent, shown: shown(labels) }
+        let tree = Tree::new(labels.labels()).expect("label sets are checked when they are read");
+        Self { labels, options, calibration, scale, independent, tree }
     }
 
     /// Labels one picture (or anything else in the same space).
@@ -167,38 +166,58 @@ impl<'a> Scorer<'a> {
     /// `rival` is the best score of what is not shown: with no threshold of the user's, a label
     /// is believed when it beats that.
     fn answer(&self, similarities: &[f32], scores: &[Option<f32>], rival: f32) -> Labelling {
-        let mut labels: Vec<ScoredLabel> = self
-            .shown
-            .iter()
-            .map(|shown| ScoredLabel {
-                name: shown.name.clone(),
-                score: self.joint_score(shown, scores),
-                similarity: shown
-                    .members
-                    .iter()
-                    .map(|&member| similarities[member])
-                    .fold(-1.0, f32::max),
-            })
-            .collect();
-        labels.sort_by(|a, b| {
-            let key = |l: &ScoredLabel| (l.score.unwrap_or(0.0), l.similarity);
-            let ((a_score, a_similarity), (b_score, b_similarity)) = (key(a), key(b));
-            b_score.total_cmp(&a_score).then(b_similarity.total_cmp(&a_similarity))
+        let nodes = self.tree.nodes();
+        let scores: Vec<Option<f32>> =
+            nodes.iter().map(|node| self.joint_score(node, scores)).collect();
+        let similarity = |node: &Node| {
+            node.members.iter().map(|&member| similarities[member]).fold(-1.0, f32::max)
+        };
+        let similarities: Vec<f32> = nodes.iter().map(similarity).collect();
+        let mut order: Vec<usize> = (0..nodes.len()).collect();
+        let depth = |node: usize| if self.options.multi { self.tree.depth(node) } else { 0 };
+        order.sort_by(|&a, &b| {
+            let score = |node: usize| scores[node].unwrap_or(0.0);
+            (score(b).total_cmp(&score(a)))
+                .then_with(|| depth(b).cmp(&depth(a)))
+                .then(similarities[b].total_cmp(&similarities[a]))
         });
         let threshold = self.options.threshold.unwrap_or(rival);
-        let believed = |l: &ScoredLabel| l.score.is_none_or(|score| score >= threshold);
-        let unknown = !labels.iter().any(believed);
-        if self.options.threshold.is_some() {
-            labels.retain(believed);
+        let believed = |node: usize| scores[node].is_none_or(|score| score >= threshold);
+        let unknown = !(0..nodes.len()).any(believed);
+        if let Some(answer) = self.settled(&scores, &believed) {
+            order.retain(|&node| node != answer);
+            order.insert(0, answer);
         }
-        labels.truncate(self.options.top);
-        Labelling { labels, unknown }
+        if self.options.threshold.is_some() {
+            order.retain(|&node| believed(node));
+        }
+        let label = |&node: &usize| ScoredLabel {
+            name: nodes[node].name.clone(),
+            parent: nodes[node].parent.map(|parent| nodes[parent].name.clone()),
+            score: scores[node],
+            similarity: similarities[node],
+        };
+        Labelling { labels: order.iter().take(self.options.top).map(label).collect(), unknown }
+    }
+
+    /// Where labels compete and have parents, the answer: as far down from the best of the topmost
+    /// names as is sure. A child is sure when it is believed and, unless the user set a
+    /// threshold, is twice as probable as everything else that its parent may be.
+    fn settled(&self, scores: &[Option<f32>], believed: &dyn Fn(usize) -> bool) -> Option<usize> {
+        if self.options.multi || !self.tree.has_parents() {
+            return None;
+        }
+        let scores: Vec<f32> = scores.iter().map(|score| score.unwrap_or(0.0)).collect();
+        let stands_out = |child: usize, parent: usize| {
+            self.options.threshold.is_some() || scores[child] * 1.5 >= scores[parent]
+        };
+        self.tree.descend(&scores, |child, parent| believed(child) && stands_out(child, parent))
     }
 
     /// Competing labels exclude each other, so a parent's probability is the sum of its labels';
     /// independent ones may all be there, so it is the best of them.
-    fn joint_score(&self, shown: &Shown, scores: &[Option<f32>]) -> Option<f32> {
-        let members = shown.members.iter().map(|&member| scores[member]);
+    fn joint_score(&self, node: &Node, scores: &[Option<f32>]) -> Option<f32> {
+        let members = node.members.iter().map(|&member| scores[member]);
         let joined = if self.options.multi {
             members.reduce(|a, b| Some(a?.max(b?)))
         } else {
@@ -235,28 +254,6 @@ fn image_text_logistic(manifest: &Manifest) -> Option<[f32; 2]> {
 /// The logistic function.
 fn sigmoid(logit: f32) -> f32 {
     1.0 / (1.0 + (-logit).exp())
-}
-
-fn shown(labels: &CompiledLabels) -> Vec<Shown> {
-    let mut shown: Vec<Shown> = Vec::new();
-    let mut add = |name: &str, member: usize| match shown.iter_mut().find(|s| s.name == name) {
-        Some(known) => known.members.push(member),
-        None => shown.push(Shown { name: name.to_owned(), members: vec![member] }),
-    };
-    let visible = || labels.labels().iter().enumerate().filter(|(_, label)| !label.negative);
-    // A thousand names need no search for parents that are not there.
-    if visible().all(|(_, label)| label.parent.is_none()) {
-        return visible()
-            .map(|(member, label)| Shown { name: label.name.clone(), members: vec![member] })
-            .collect();
-    }
-    visible().for_each(|(member, label)| add(&label.name, member));
-    for (member, label) in visible() {
-        if let Some(parent) = label.parent.as_deref().filter(|parent| *parent != label.name) {
-            add(parent, member);
-        }
-    }
-    shown
 }
 
 #[cfg(test)]
@@ -345,16 +342,44 @@ mod tests {
     }
 
     #[test]
-    fn parents_gather_their_labels() {
+    fn an_unsure_child_leaves_the_answer_to_its_parent() {
         let names =
             [("cat", Some("animal"), false), ("dog", Some("animal"), false), ("car", None, false)];
         let set = labels(&names, axes());
         let manifest = manifest("");
-        let scorer = Scorer::new(&set, &manifest, ScoreOptions::default());
-        let answer = scorer.score(&picture([1.0, 1.0, 0.0])).unwrap();
-        assert_eq!(answer.labels[0].name, "animal");
-        assert!(answer.labels[0].score.unwrap() > 0.99);
-        assert!(answer.labels[1].score.unwrap() < 0.51);
+        let answer = |options, values| {
+            Scorer::new(&set, &manifest, options).score(&picture(values)).unwrap()
+        };
+        let unsure = answer(ScoreOptions::default(), [1.0, 0.999, 0.0]);
+        let shown: Vec<_> = unsure.labels.iter().map(|label| label.name.as_str()).collect();
+        assert_eq!(shown, ["animal", "cat", "dog", "car"]);
+        let strict = ScoreOptions { threshold: Some(0.8), ..ScoreOptions::default() };
+        let fallen_back = answer(strict, [1.0, 0.999, 0.0]);
+        assert_eq!(fallen_back.labels.len(), 1);
+        assert_eq!((fallen_back.labels[0].name.as_str(), fallen_back.unknown), ("animal", false));
+        assert!(fallen_back.labels[0].score.unwrap() > 0.99);
+        let sure = answer(strict, [1.0, 0.2, 0.0]);
+        let names: Vec<_> = sure.labels.iter().map(|label| label.name.as_str()).collect();
+        assert_eq!(names, ["cat", "animal"]);
+        assert_eq!(sure.labels[0].parent.as_deref(), Some("animal"));
+    }
+
+    #[test]
+    fn scores_are_consistent_along_the_tree() {
+        let names =
+            [("poodle", Some("dog"), false), ("dog", Some("animal"), false), ("car", None, false)];
+        let set = labels(&names, axes());
+        let manifest = manifest("match_image_text = [10.0, -5.0]");
+        for multi in [false, true] {
+            let options = ScoreOptions { multi, ..ScoreOptions::default() };
+            let scorer = Scorer::new(&set, &manifest, options);
+            let answer = scorer.score(&picture([0.5, 0.3, 0.2])).unwrap();
+            let score = |name: &str| {
+                answer.labels.iter().find(|label| label.name == name).unwrap().score.unwrap()
+            };
+            assert!(score("animal") >= score("dog") && score("dog") >= score("poodle"));
+            assert_eq!(answer.labels[0].name, "poodle");
+        }
     }
 
     #[test]

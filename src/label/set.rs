@@ -5,6 +5,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::compiled::LabelName;
+use super::tree::Tree;
+
 /// Most labels a set may hold.
 pub const MAX_LABELS: usize = 100_000;
 
@@ -65,6 +68,14 @@ pub enum LabelError {
         file: String,
         /// The label.
         label: String,
+    },
+    /// Parents do not make a tree.
+    #[error("{file}: {reason}: parents have to make a tree")]
+    Parents {
+        /// The file, or the list.
+        file: String,
+        /// The label at fault.
+        reason: String,
     },
     /// A template does not say where the name goes.
     #[error("template \"{template}\" has no {{}} for the label's name to go")]
@@ -149,8 +160,9 @@ impl LabelSet {
         }
     }
 
-    /// One label a line. `!name` is a negative, `# …` a comment; after a tab follow prompts of
-    /// the label's own, separated by tabs. A byte-order mark and CRLF ends are accepted.
+    /// One label a line. `!name` is a negative, `name < parent` has a parent, `# …` is a comment;
+    /// after a tab follow prompts of the label's own, separated by tabs. A byte-order mark and
+    /// CRLF ends are accepted.
     ///
     /// # Errors
     /// [`LabelError`].
@@ -183,7 +195,7 @@ impl LabelSet {
         let shown = parsed.label.into_iter().map(|l| Label {
             name: l.name.trim().to_owned(),
             prompts: l.prompts,
-            parent: l.parent,
+            parent: l.parent.map(|parent| parent.trim().to_owned()).filter(|p| !p.is_empty()),
             negative: false,
         });
         let hidden = parsed.negatives.into_iter().map(|name| Label {
@@ -203,6 +215,13 @@ impl LabelSet {
             return Err(LabelError::TooMany { file: file.to_owned() });
         }
         for label in entries.into_iter().filter(|label| !label.name.is_empty()) {
+            if let Some(chain) = label.parent.as_deref().filter(|parent| parent.contains(" < ")) {
+                let reason = format!(
+                    "label \"{}\" names more than its parent (list \"{chain}\" as a label of its own)",
+                    label.name
+                );
+                return Err(LabelError::Parents { file: file.to_owned(), reason });
+            }
             if label.prompts.len() > MAX_PROMPTS {
                 return Err(LabelError::TooManyPrompts {
                     file: file.to_owned(),
@@ -212,6 +231,14 @@ impl LabelSet {
             let negative = label.negative;
             let place = match places.get(&label.name) {
                 Some(&place) => {
+                    let known = &mut set.labels[place];
+                    if label.parent.is_some() && label.parent != known.parent {
+                        if known.parent.is_some() {
+                            let reason = format!("label \"{}\" has two parents", label.name);
+                            return Err(LabelError::Parents { file: file.to_owned(), reason });
+                        }
+                        known.parent = label.parent;
+                    }
                     set.duplicates.push(label.name);
                     place
                 }
@@ -228,6 +255,11 @@ impl LabelSet {
         if set.classes.is_empty() {
             return Err(LabelError::NoLabels { file: file.to_owned() });
         }
+        let names: Vec<LabelName> = set.labels.iter().map(LabelName::from).collect();
+        Tree::new(&names).map_err(|fault| LabelError::Parents {
+            file: file.to_owned(),
+            reason: fault.to_string(),
+        })?;
         Ok(set)
     }
 }
@@ -265,7 +297,14 @@ pub fn check_templates(templates: &[String]) -> Result<(), LabelError> {
 fn entry(name: &str) -> Label {
     match name.strip_prefix('!') {
         Some(rest) => Label { name: rest.trim().to_owned(), negative: true, ..Label::default() },
-        None => Label { name: name.to_owned(), ..Label::default() },
+        None => {
+            let (name, parent) = match name.split_once(" < ") {
+                Some((name, parent)) => (name.trim(), Some(parent.trim().to_owned())),
+                None => (name, None),
+            };
+            let parent = parent.filter(|parent| !parent.is_empty());
+            Label { name: name.to_owned(), parent, ..Label::default() }
+        }
     }
 }
 
@@ -310,6 +349,18 @@ mod tests {
         assert_eq!(names(&set), ["a", "b", "c"]);
         assert_eq!(set.classes, [0, 1, 0, 2]);
         assert_eq!(set.duplicates, ["a"]);
+    }
+
+    #[test]
+    fn lines_and_lists_name_parents() {
+        let set = LabelSet::from_argument("poodle < dog, dog < animal, a").unwrap();
+        assert_eq!(names(&set), ["poodle", "dog", "a"]);
+        let parents: Vec<_> = set.labels.iter().map(|label| label.parent.as_deref()).collect();
+        assert_eq!(parents, [Some("dog"), Some("animal"), None]);
+        for wrong in ["a < b, b < a", "a < b, a < c", "!a, b < a", "a < b < c"] {
+            let error = LabelSet::from_argument(wrong);
+            assert!(matches!(error, Err(LabelError::Parents { .. })), "{wrong}: {error:?}");
+        }
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sextant::picture::{Interpolation, ResizeMode};
 use sextant::{
-    Encoder, ImportError, ImportOptions, Package, Padding, PixelOverrides, Preset, Scoring,
-    TextTokenizer, TextTower, decode_file, import_model,
+    DecodeLimits, Encoder, ImportError, ImportOptions, LayerShape, Package, Padding,
+    PixelOverrides, Preset, Scoring, TextTokenizer, TextTower, decode_file, image_layers,
+    import_model,
 };
 
 const LEAST_COSINE: f64 = 0.9999;
@@ -330,4 +331,21 @@ fn an_existing_folder_is_never_written_over() {
     let error = import_model(&options("tinyclip", &case), home.path()).unwrap_err();
     assert!(matches!(error, ImportError::Exists { .. }), "{error}");
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn every_tower_has_inner_layers() {
+    for name in ["vitb32", "tinyclip", "siglipb16", "mobileclip2s0"] {
+        let folder = golden(name);
+        let case: Case = read_json(&folder.join("case.json"));
+        let (_home, encoder) = import_case(name, &case);
+        let layers = image_layers(encoder.package()).unwrap();
+        assert!(!layers.is_empty(), "{name} has no layers");
+        let tokens = layers.iter().any(|l| matches!(l.shape, LayerShape::Tokens { .. }));
+        assert_eq!(tokens, name != "mobileclip2s0", "{name}: {layers:?}");
+        let limits = DecodeLimits::default();
+        let layered = Encoder::at_layer(encoder.package().clone(), limits, 1).unwrap();
+        let photo = folder.join(&case.photos[0]);
+        assert_eq!(layered.image_file(&photo).unwrap().values().len(), layered.dimension());
+    }
 }

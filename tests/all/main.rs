@@ -7,6 +7,7 @@ mod index;
 mod index_command;
 mod index_damage;
 mod index_kill;
+mod layers;
 mod preprocess;
 mod preprocess_damage;
 mod space;

@@ -46,6 +46,10 @@ pub struct AddArgs {
     /// Embed unchanged pictures again too, for instance to give them other tags
     #[arg(long)]
     again: bool,
+    /// Use inner layer N of the image tower (1 is nearest to the pixels) instead of the last: what
+    /// looks alike is near, not what means the same
+    #[arg(long, value_name = "N")]
+    layer: Option<usize>,
 }
 
 /// What was done, as JSON says it.
@@ -64,8 +68,7 @@ struct Summary {
 /// Runs the command.
 pub fn run(args: &AddArgs, global: &Global) -> Result<Outcome, Failure> {
     global.require_format(&[Format::Text, Format::Json])?;
-    let encoder = global.encoder()?;
-    let dimension = encoder.package().manifest().dimension;
+    let encoder = global.encoder_at(args.layer)?;
     let interrupt = Interrupt::listen();
     let inputs = expand(&args.paths);
     let mut summary = Summary { failed: inputs.failed, ..Summary::default() };
@@ -73,7 +76,7 @@ pub fn run(args: &AddArgs, global: &Global) -> Result<Outcome, Failure> {
     if candidates.is_empty() {
         return Ok(Outcome { failed: summary.failed });
     }
-    let writer = open_or_create(&args.index, encoder.space(), dimension)?;
+    let writer = open_or_create(&args.index, encoder.space(), encoder.dimension())?;
     let tags = Tags::new(args.tags.iter().cloned())?;
     let progress = Progress::new(candidates.len(), "adding", global.quiet);
     let mut adding = Adding { args, encoder: &encoder, writer, tags, interrupt, progress };

@@ -276,6 +276,23 @@ fn typed_model_unchecked(
     Ok(model)
 }
 
+/// Shapes of tensors of a graph, in the order of `names`; empty where one is not known before the
+/// graph runs.
+pub(crate) fn shapes(
+    proto: &tract_onnx::pb::ModelProto,
+    inputs: &[InputSpec],
+    names: &[String],
+) -> Result<Vec<Vec<usize>>, Int8Error> {
+    let model = typed_model_unchecked(proto, &[], inputs, names).map_err(Int8Error::unsupported)?;
+    let shape = |slot: usize| -> TractResult<Vec<usize>> {
+        let fact = model.output_fact(slot)?;
+        // A dimension that is not known yet leaves the shape empty.
+        let known: Option<Vec<usize>> = fact.shape.iter().map(|dim| dim.to_usize().ok()).collect();
+        Ok(known.unwrap_or_default())
+    };
+    (0..names.len()).map(shape).collect::<TractResult<_>>().map_err(Int8Error::unsupported)
+}
+
 /// A plan that runs a graph as it is, in `f32` on tract, for any of its tensors.
 pub(crate) fn float_plan(
     proto: &tract_onnx::pb::ModelProto,
