@@ -177,13 +177,14 @@ fn write(
     let derived = Derived {
         name: name.or_else(folder_name).unwrap_or_default(),
         note: format!("aligned with {} captions by sextant space align", pairs.len()),
+        dimension: pairs.images().dimension(),
         image: alignment.image(),
         text: alignment.text(),
         logit_scale: alignment.scale(),
         // Without a curve the package has no such scores, which is allowed.
         match_image_text: alignment.matching(&image_mean, &text_mean).ok(),
-        image_mean,
-        text_mean,
+        image_mean: Some(image_mean),
+        text_mean: Some(text_mean),
     };
     derive_model(encoder.package(), &derived, output)
         .map(drop)

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use rayon::prelude::*;
 use sextant::eval::{
-    ClassifyReport, ClassifyTally, EvalError, HubCorrection, RetrieveReport, read_captions,
-    read_truth, retrieve, retrieve_corrected,
+    ClassifyReport, ClassifyTally, EvalError, RetrieveReport, read_captions, read_truth, retrieve,
+    retrieve_corrected,
 };
 use sextant::space::{Centres, centred};
 use sextant::{Embedding, EncodeError, Encoder, ScoreOptions, Scorer};
 
+use super::hubs::Hubs;
 use super::inputs;
 use super::label::LabelSource;
 use super::output::{complain, json_line, stdout};
@@ -48,6 +49,15 @@ pub enum EvalCommand {
         #[arg(long, value_enum)]
         hubs: Option<Hubs>,
     },
+    /// Composed queries: do a picture and words together find what answers both?
+    Compose {
+        /// Folder of pictures to search (repeatable)
+        #[arg(long, value_name = "DIR", required = true)]
+        images: Vec<PathBuf>,
+        /// Table: picture TAB terms, each after + or - TAB answers, separated by commas
+        #[arg(long, value_name = "TSV")]
+        queries: PathBuf,
+    },
     /// Finding things: is the heat map's peak inside of the annotated box?
     Where {
         /// Folder of pictures
@@ -61,15 +71,6 @@ pub enum EvalCommand {
     Watch(super::eval_watch::EvalWatchArgs),
 }
 
-/// How `eval retrieve` corrects for hubs.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub enum Hubs {
-    /// Cross-domain similarity local scaling
-    Csls,
-    /// Query-bank normalisation
-    Bank,
-}
-
 /// Runs the command.
 pub fn run(command: &EvalCommand, global: &Global) -> Result<Outcome, Failure> {
     global.require_format(&[Format::Text, Format::Json])?;
@@ -77,6 +78,9 @@ pub fn run(command: &EvalCommand, global: &Global) -> Result<Outcome, Failure> {
         EvalCommand::Classify { images, truth, labels } => classify(images, truth, labels, global),
         EvalCommand::Retrieve { images, captions, centred, hubs } => {
             run_retrieve(images, captions, *centred, *hubs, global)
+        }
+        EvalCommand::Compose { images, queries } => {
+            super::eval_compose::run(images, queries, global)
         }
         EvalCommand::Where { images, instances } => {
             super::eval_where::run(images, instances, global)
@@ -194,10 +198,7 @@ fn run_retrieve(
     if centred {
         centre(&encoder, gallery.iter_mut().chain(embedded.iter_mut().map(|(_, text)| text)))?;
     }
-    let correction = hubs.map(|hubs| match hubs {
-        Hubs::Csls => HubCorrection::LocalScaling,
-        Hubs::Bank => HubCorrection::QueryBank,
-    });
+    let correction = hubs.map(Hubs::correction);
     let report = match correction {
         None => retrieve(&gallery, &embedded, failed).expect("one encoder has one space"),
         Some(correction) => retrieve_corrected(&gallery, &embedded, failed, correction)

@@ -12,6 +12,7 @@ use sextant::{
 };
 
 use super::examples::{Learned, learn};
+use super::hubs::{self, HubArgs};
 use super::inputs::{self, expand};
 use super::output::{complain, json_line, six_digits, stdout};
 use super::progress::Progress;
@@ -36,11 +37,13 @@ pub struct LabelArgs {
     #[arg(long)]
     multi: bool,
     /// Learn the labels from folders of a few pictures each, named as the labels, instead
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["labels", "multi"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["labels", "multi", "hubs"])]
     examples: Option<PathBuf>,
     /// Look past the background: places that look like any label count more
     #[arg(long)]
     focus: bool,
+    #[command(flatten)]
+    hubs: HubArgs,
 }
 
 /// Where labels come from.
@@ -86,6 +89,7 @@ pub fn run(args: &LabelArgs, global: &Global) -> Result<Outcome, Failure> {
         complain("this model has no calibration for independent scores: similarities only");
     }
     let inputs = expand(&args.images);
+    let discounts = args.discounts(&inputs.files, &encoder, labels, global)?;
     let mut failed = inputs.failed + learned.as_ref().map_or(0, |learned| learned.failed);
     let progress = Progress::new(inputs.files.len(), "labelling", global.quiet);
     let mut printer = Printer::new(stdout(), global.format)?;
@@ -94,11 +98,11 @@ pub fn run(args: &LabelArgs, global: &Global) -> Result<Outcome, Failure> {
             true => focused(&encoder, path, labels)?,
             false => encoder.image_file(path)?,
         };
-        Ok(match &learned {
-            Some(learned) => learned.label(&embedding, &scorer, args.top, args.threshold),
-            None => {
-                scorer.score(&embedding).expect("labels and pictures come from the same encoder")
-            }
+        let same = "labels and pictures come from the same encoder";
+        Ok(match (&learned, &discounts) {
+            (Some(learned), _) => learned.label(&embedding, &scorer, args.top, args.threshold),
+            (None, Some(discounts)) => scorer.rank_corrected(&embedding, discounts).expect(same),
+            (None, None) => scorer.score(&embedding).expect(same),
         })
     };
     inputs::in_order(&inputs.files, &progress, work, |path, result| match result {
@@ -111,6 +115,29 @@ pub fn run(args: &LabelArgs, global: &Global) -> Result<Outcome, Failure> {
     })?;
     printer.finish()?;
     Ok(Outcome { failed })
+}
+
+impl LabelArgs {
+    /// What each label loses with --hubs: by the bank, or else by the pictures themselves.
+    fn discounts(
+        &self,
+        files: &[PathBuf],
+        encoder: &Encoder,
+        labels: &CompiledLabels,
+        global: &Global,
+    ) -> Result<Option<Vec<f32>>, Failure> {
+        let Some(hubs) = self.hubs.hubs else { return Ok(None) };
+        let bank = match &self.hubs.bank {
+            Some(path) => hubs::read_bank(path, encoder, global)?,
+            None => hubs::picture_bank(
+                files,
+                "the pictures to label (or give --bank)",
+                encoder,
+                global,
+            )?,
+        };
+        hubs::label_discounts(&bank, labels, hubs.correction()).map(Some)
+    }
 }
 
 /// The picture pooled towards what looks like the labels, together with the whole.

@@ -8,10 +8,13 @@ mod embed;
 #[cfg(feature = "workbench")]
 mod eval;
 #[cfg(feature = "workbench")]
+mod eval_compose;
+#[cfg(feature = "workbench")]
 mod eval_watch;
 #[cfg(feature = "workbench")]
 mod eval_where;
 mod examples;
+mod hubs;
 mod index;
 mod inputs;
 mod interrupt;
@@ -20,6 +23,8 @@ mod labels;
 mod model;
 mod moment;
 mod output;
+#[cfg(feature = "workbench")]
+mod pca;
 mod progress;
 #[cfg(feature = "workbench")]
 mod quantise;

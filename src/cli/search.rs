@@ -8,8 +8,10 @@ use clap::Args;
 use serde::Serialize;
 use sextant::Encoder;
 use sextant::index::{Entry, Filter, Index, IndexError, Reader, ScanOptions};
+use sextant::space::{HubCorrection, Points};
 
 use super::contact_sheet;
+use super::hubs::{self, HubArgs};
 use super::output::{complain, json_line, six_digits, stdout};
 use super::query::{self, Query, TermError};
 use super::row::{KeyFields, TagMap, shown_key, shown_tags};
@@ -45,6 +47,8 @@ pub struct SearchArgs {
     /// Search rows that were added with the same --layer: what looks alike
     #[arg(long, value_name = "N")]
     layer: Option<usize>,
+    #[command(flatten)]
+    hubs: HubArgs,
 }
 
 /// A result.
@@ -83,7 +87,14 @@ pub fn run(args: &SearchArgs, global: &Global) -> Result<Outcome, Failure> {
         Err(error) => return refuse(error),
     };
     let filter = args.selection.filter();
-    let found = find(&query, &reader, &encoder, &filter, args.top, args.fast)?;
+    let bank = args.bank(&encoder, global)?;
+    // What hubs push down, others further back come up for.
+    let most = if bank.is_some() { args.top.max(20) * 10 } else { args.top };
+    let mut found = find(&query, &reader, &encoder, &filter, most, args.fast)?;
+    if let Some((bank, correction)) = bank {
+        hubs::rerank(&mut found, &bank, &reader, correction)?;
+        found.truncate(args.top);
+    }
     if found.is_empty() && args.top > 0 && !global.quiet {
         complain(&format!("{}: no row meets the conditions", args.index.display()));
     }
@@ -110,6 +121,22 @@ pub fn run(args: &SearchArgs, global: &Global) -> Result<Outcome, Failure> {
         None => print(&found, global.format)?,
     }
     Ok(Outcome::default())
+}
+
+impl SearchArgs {
+    /// Typical queries, and what to do with them.
+    fn bank(
+        &self,
+        encoder: &Encoder,
+        global: &Global,
+    ) -> Result<Option<(Points, HubCorrection)>, Failure> {
+        let Some(hubs) = self.hubs.hubs else { return Ok(None) };
+        let Some(bank) = &self.hubs.bank else {
+            let what = "a file of typical queries, one a line, or typical pictures";
+            return Err(Failure::Usage(format!("--hubs needs --bank: {what}")));
+        };
+        Ok(Some((hubs::read_bank(bank, encoder, global)?, hubs.correction())))
+    }
 }
 
 /// What to do about a query that has no answer.

@@ -2,6 +2,7 @@
 
 mod calibration;
 mod classify;
+mod compose;
 mod places;
 mod retrieve;
 mod table;
@@ -9,7 +10,8 @@ mod watch;
 
 pub use calibration::expected_calibration_error;
 pub use classify::{ClassifyReport, ClassifyTally};
+pub use compose::{ComposeReport, ComposeTally, ComposedQuery, read_composed};
 pub use places::{PlaceReport, PlaceTally, Thing, read_instances};
-pub use retrieve::{HubCorrection, RetrieveReport, retrieve, retrieve_corrected};
+pub use retrieve::{RetrieveReport, retrieve, retrieve_corrected};
 pub use table::{EvalError, read_captions, read_pairs, read_truth};
 pub use watch::{Visit, WatchReport, compare_visits, read_visits};

@@ -5,16 +5,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::embedding::{Embedding, EmbeddingError, dot};
-use crate::space::{Points, QueryBank, Similarities, SpaceError, local_scaling};
+use crate::space::{
+    BANK_SCALE, CSLS_NEIGHBOURS, HubCorrection, Points, QueryBank, Similarities, SpaceError,
+    local_scaling,
+};
 
 /// The ranks reported.
 const RANKS: [usize; 3] = [1, 5, 10];
-
-/// Neighbours of CSLS.
-const NEIGHBOURS: usize = 10;
-
-/// Scale of query-bank normalisation, its authors' choice.
-const SCALE: f32 = 20.0;
 
 /// What `eval retrieve` reports: recall at 1, 5 and 10, in `[0, 1]`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -51,17 +48,8 @@ pub fn retrieve(
     Ok(ranked(&rows, &rows, captions, images.len(), failed))
 }
 
-/// How similarities are corrected for hubs before ranking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HubCorrection {
-    /// CSLS with ten neighbours.
-    LocalScaling,
-    /// Query-bank normalisation, hubs only, with a scale of 20: each half of the captions is the
-    /// bank of the other. Finding captions stays as it is.
-    QueryBank,
-}
-
-/// [`retrieve`] with scores corrected for hubs.
+/// [`retrieve`] with scores corrected for hubs. For query-bank normalisation each half of the
+/// captions is the bank of the other, and finding captions stays as it is.
 ///
 /// # Errors
 /// [`SpaceError`] when embeddings come from different spaces or a side is empty.
@@ -75,11 +63,11 @@ pub fn retrieve_corrected(
     let texts = Points::from_embeddings(captions.iter().map(|(_, caption)| caption))?;
     let similarities = Similarities::between(&texts, &gallery)?;
     let rows = match correction {
-        HubCorrection::LocalScaling => local_scaling(&similarities, NEIGHBOURS)?,
+        HubCorrection::LocalScaling => local_scaling(&similarities, CSLS_NEIGHBOURS)?,
         HubCorrection::QueryBank => {
             let half = |odd: usize| -> Result<QueryBank, SpaceError> {
                 let rows: Vec<usize> = (0..texts.rows()).filter(|row| row % 2 == odd).collect();
-                QueryBank::new(&Similarities::between(&texts.select(&rows), &gallery)?, SCALE)
+                QueryBank::new(&Similarities::between(&texts.select(&rows), &gallery)?, BANK_SCALE)
             };
             let banks = [half(1)?, half(0)?];
             (0..texts.rows())

@@ -95,6 +95,36 @@ impl<'a> Scorer<'a> {
         Ok(answer)
     }
 
+    /// Labels one picture, ranked by similarity less what each label of the set loses as a hub
+    /// (see [`crate::space::hub_discounts`]). Nothing was calibrated to such numbers, so there are
+    /// no scores; parents are left out. Whether it is unknown is decided as in [`Scorer::score`].
+    ///
+    /// # Errors
+    /// [`EmbeddingError::SpaceMismatch`].
+    ///
+    /// # Panics
+    /// When there is not one discount a label.
+    pub fn rank_corrected(
+        &self,
+        embedding: &Embedding,
+        discounts: &[f32],
+    ) -> Result<Labelling, EmbeddingError> {
+        let similarities = self.similarities(embedding)?;
+        assert_eq!(similarities.len(), discounts.len(), "each label has a discount");
+        let unknown = self.score(embedding)?.unknown;
+        let names = self.labels.labels();
+        let mut order: Vec<usize> = (0..names.len()).filter(|&l| !names[l].negative).collect();
+        let corrected = |label: usize| similarities[label] - discounts[label];
+        order.sort_by(|&a, &b| corrected(b).total_cmp(&corrected(a)));
+        let label = |&label: &usize| ScoredLabel {
+            name: names[label].name.clone(),
+            parent: names[label].parent.clone(),
+            score: None,
+            similarity: similarities[label],
+        };
+        Ok(Labelling { labels: order.iter().take(self.options.top).map(label).collect(), unknown })
+    }
+
     /// One probability a label, in the order of the set, as they compete.
     ///
     /// # Errors

@@ -76,7 +76,7 @@ impl Tree {
     /// Gives each node the labels below it.
     fn gather(&mut self) -> Result<(), TreeFault> {
         let own: Vec<Vec<usize>> = self.nodes.iter().map(|node| node.members.clone()).collect();
-        for start in 0..self.nodes.len() {
+        for (start, members) in own.iter().enumerate() {
             let mut at = start;
             let mut steps = 0;
             while let Some(above) = self.nodes[at].parent {
@@ -84,7 +84,7 @@ impl Tree {
                 if steps > MAX_DEPTH || above == start {
                     return Err(TreeFault::Cycle(self.nodes[start].name.clone()));
                 }
-                self.nodes[above].members.extend(&own[start]);
+                self.nodes[above].members.extend(members);
                 at = above;
             }
             if let Some(parent) = self.nodes[start].parent {

@@ -18,16 +18,19 @@ pub struct Derived<'a> {
     pub name: String,
     /// Said after the source of the package it comes from.
     pub note: String,
-    /// Map of picture embeddings, `dimension` × `dimension`, row-major: row i makes number i.
+    /// Numbers of its embeddings.
+    pub dimension: usize,
+    /// Map of picture embeddings, row-major: `dimension` rows, each as long as an embedding of the
+    /// package it comes from; row i makes number i.
     pub image: &'a [f32],
-    /// Map of text embeddings.
+    /// Map of text embeddings, of the same shape.
     pub text: &'a [f32],
     /// The new logit scale.
     pub logit_scale: f32,
-    /// Mean of mapped picture embeddings.
-    pub image_mean: Vec<f32>,
-    /// Mean of mapped text embeddings.
-    pub text_mean: Vec<f32>,
+    /// Mean of mapped picture embeddings, if it is known.
+    pub image_mean: Option<Vec<f32>>,
+    /// Mean of mapped text embeddings, if it is known.
+    pub text_mean: Option<Vec<f32>>,
     /// Calibration of the probability that a picture and a text match, if it was fitted again.
     pub match_image_text: Option<[f32; 2]>,
 }
@@ -36,6 +39,9 @@ pub struct Derived<'a> {
 /// become ordinary operators of the graphs, so that any engine can run them; the fingerprint
 /// follows from the files. Calibration that `derived` does not give anew is dropped: it was
 /// fitted to another space.
+///
+/// # Panics
+/// When a map has another length than `derived.dimension` times the package's.
 ///
 /// # Errors
 /// [`ImportError`]; nothing is left behind.
@@ -48,13 +54,18 @@ pub fn derive(
         return Err(ImportError::Exists { folder: destination.display().to_string() });
     }
     let old = package.manifest();
+    let sides = [derived.dimension, old.dimension];
+    for map in [derived.image, derived.text] {
+        assert_eq!(map.len(), sides[0] * sides[1], "a map has a row for each new number");
+    }
     let mut manifest = old.clone();
     manifest.name.clone_from(&derived.name);
     manifest.source = format!("{}; {}", old.source, derived.note);
+    manifest.dimension = derived.dimension;
     manifest.logit_scale = derived.logit_scale;
     manifest.calibration = Calibration {
-        image_mean: Some(derived.image_mean.clone()),
-        text_mean: Some(derived.text_mean.clone()),
+        image_mean: derived.image_mean.clone(),
+        text_mean: derived.text_mean.clone(),
         match_image_text: derived.match_image_text,
         ..Calibration::default()
     };
@@ -62,14 +73,13 @@ pub fn derive(
     let bytes = package.read(&old.image.file, &old.image.sha256)?;
     let file = package.describe(&old.image.file);
     let outputs = [Some(&mut manifest.image.output), manifest.image.spatial.as_mut()];
-    let image = with_map(&bytes, &file, outputs, derived.image, old.dimension)?;
+    let image = with_map(&bytes, &file, outputs, derived.image, sides)?;
     manifest.image.sha256 = hex(&Sha256::digest(&image));
     files.push((old.image.file.clone(), image));
     if let (Some(text), Some(new)) = (&old.text, &mut manifest.text) {
         let bytes = package.read(&text.file, &text.sha256)?;
         let file = package.describe(&text.file);
-        let tower =
-            with_map(&bytes, &file, [Some(&mut new.output), None], derived.text, old.dimension)?;
+        let tower = with_map(&bytes, &file, [Some(&mut new.output), None], derived.text, sides)?;
         new.sha256 = hex(&Sha256::digest(&tower));
         files.push((text.file.clone(), tower));
         let tokenizer = package.read(&text.tokenizer, &text.tokenizer_sha256)?;
@@ -103,7 +113,7 @@ fn with_map(
     file: &str,
     outputs: [Option<&mut String>; 2],
     map: &[f32],
-    dimension: usize,
+    [after, before]: [usize; 2],
 ) -> Result<Vec<u8>, ImportError> {
     let mut proto = decode(onnx, file)?;
     let graph = proto.graph.as_mut().expect("decode() refuses models without a graph");
@@ -115,17 +125,17 @@ fn with_map(
     let round = (1..).find(|n| !used(&format!("aligned.{n}"), &graph.node)).unwrap_or(1);
     if let Some(name) = embedding {
         let weight = format!("aligned.{round}.weight");
-        let columns: Vec<f32> = (0..dimension)
-            .flat_map(|from| (0..dimension).map(move |to| map[to * dimension + from]))
+        let columns: Vec<f32> = (0..before)
+            .flat_map(|from| (0..after).map(move |to| map[to * before + from]))
             .collect();
-        graph.initializer.push(tensor(&weight, &[dimension, dimension], &columns));
+        graph.initializer.push(tensor(&weight, &[before, after], &columns));
         let new = format!("aligned.{round}.embedding");
         graph.node.push(node("MatMul", [name, &weight], &new));
         rename_output(&mut graph.output, name, new);
     }
     if let Some(name) = places {
         let weight = format!("aligned.{round}.kernel");
-        graph.initializer.push(tensor(&weight, &[dimension, dimension, 1, 1], map));
+        graph.initializer.push(tensor(&weight, &[after, before, 1, 1], map));
         let new = format!("aligned.{round}.places");
         let mut convolution = node("Conv", [name, &weight], &new);
         let kernel = tract_onnx::pb::attribute_proto::AttributeType::Ints as i32;

@@ -134,6 +134,45 @@ impl QueryBank {
     }
 }
 
+/// How a ranking is corrected for hubs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HubCorrection {
+    /// CSLS with ten neighbours.
+    LocalScaling,
+    /// Query-bank normalisation, hubs only, with a scale of 20.
+    QueryBank,
+}
+
+/// Neighbours of CSLS.
+pub(crate) const CSLS_NEIGHBOURS: usize = 10;
+
+/// Scale of query-bank normalisation, its authors' choice.
+pub(crate) const BANK_SCALE: f32 = 20.0;
+
+/// What each item of a gallery (right) loses of its similarity to any query, so that differences
+/// between items are those of [`local_scaling`] or [`QueryBank::scores`]: half of the mean
+/// similarity to the ten nearest queries of the bank (left), or the scaled logarithm of the
+/// bank's mean `exp(20 s)`.
+///
+/// # Errors
+/// [`SpaceError`] never for similarities that exist; the scale is a constant.
+pub fn hub_discounts(
+    bank: &Similarities,
+    correction: HubCorrection,
+) -> Result<Vec<f32>, SpaceError> {
+    Ok(match correction {
+        HubCorrection::LocalScaling => {
+            let near = bank.neighbourhoods(CSLS_NEIGHBOURS, false);
+            near.into_iter().map(|near| near / 2.0).collect()
+        }
+        HubCorrection::QueryBank => {
+            let popularity = QueryBank::new(bank, BANK_SCALE)?.popularity;
+            let offset = (bank.left() as f32).ln();
+            popularity.into_iter().map(|p| (p - offset) / BANK_SCALE).collect()
+        }
+    })
+}
+
 /// Place of the largest value, the first of equal ones.
 fn best(values: &[f32]) -> usize {
     let mut best = 0;
@@ -180,6 +219,24 @@ mod tests {
         let away = Similarities::between(&at(&[80.0]), &gallery).unwrap();
         let scores = bank.scores(away.row(0), true).unwrap();
         assert!((scores[1] - 20.0 * away.row(0)[1]).abs() < 1e-5);
+    }
+
+    #[test]
+    fn discounts_rank_as_the_scores_do() {
+        let gallery = at(&[-41.0, 0.0, 41.0, 80.0]);
+        let bank = Similarities::between(&at(&[-20.0, 2.0, 20.0]), &gallery).unwrap();
+        let query = Similarities::between(&at(&[15.0]), &gallery).unwrap();
+        let scores =
+            QueryBank::new(&bank, BANK_SCALE).unwrap().scores(query.row(0), false).unwrap();
+        let discounts = hub_discounts(&bank, HubCorrection::QueryBank).unwrap();
+        for item in 1..4 {
+            let before = (scores[item] - scores[0]) / BANK_SCALE;
+            let after = query.row(0)[item] - discounts[item] - (query.row(0)[0] - discounts[0]);
+            assert!((before - after).abs() < 1e-5);
+        }
+        let discounts = hub_discounts(&bank, HubCorrection::LocalScaling).unwrap();
+        let near = bank.values.row(1).mean() / 2.0;
+        assert!((discounts[1] - near).abs() < 1e-6);
     }
 
     #[test]

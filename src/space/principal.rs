@@ -8,11 +8,14 @@ use super::linear;
 use super::neighbours::nearest;
 use super::points::{Points, norm};
 
+const WHAT: &str = "principal components";
+
 /// Principal components of a set of points (Pearson 1901), for storing the first few numbers of
 /// each point instead of all: a Matryoshka of any space.
 ///
-/// The mean is taken away first, so similarities of short points are those of the centred space:
-/// they rank alike but are no probabilities' input. Compare short points with short points only.
+/// [`Principal::fit`] takes the mean away first, so similarities of its short points are those of
+/// the centred space; [`Principal::around_origin`] leaves it. Compare short points with short
+/// points only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Principal {
     dimension: usize,
@@ -24,20 +27,39 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Finds the first `kept` axes.
+    /// Finds the first `kept` axes of the points around their mean.
     ///
     /// # Errors
     /// [`SpaceError::TooFewRows`] below two rows; [`SpaceError::AllRowsEqual`];
     /// [`SpaceError::OutOfRange`] unless `kept` is 1 to the smaller of rows - 1 and dimension.
     pub fn fit(points: &Points, kept: usize) -> Result<Self, SpaceError> {
-        const WHAT: &str = "principal components";
         points.need(WHAT, 2)?;
         if !(1..=points.dimension().min(points.rows() - 1)).contains(&kept) {
             let range = "1 to the dimension, and below the number of rows";
             let value = kept as f64;
             return Err(SpaceError::OutOfRange { what: "the kept dimension", range, value });
         }
-        let mean = points.mean();
+        Self::around(points, points.mean(), kept)
+    }
+
+    /// Finds the first `kept` axes of the points around the origin (the singular vectors of the
+    /// array itself): of all projections to that many numbers this one keeps the dot products
+    /// best (Eckart and Young 1936), and no mean has to be taken off before.
+    ///
+    /// # Errors
+    /// [`SpaceError::TooFewRows`] below two rows; [`SpaceError::OutOfRange`] unless `kept` is 1 to
+    /// the smaller of rows and dimension.
+    pub fn around_origin(points: &Points, kept: usize) -> Result<Self, SpaceError> {
+        points.need(WHAT, 2)?;
+        if !(1..=points.dimension().min(points.rows())).contains(&kept) {
+            let range = "1 to the dimension, and at most the number of rows";
+            let value = kept as f64;
+            return Err(SpaceError::OutOfRange { what: "the kept dimension", range, value });
+        }
+        Self::around(points, vec![0.0; points.dimension()], kept)
+    }
+
+    fn around(points: &Points, mean: Vec<f64>, kept: usize) -> Result<Self, SpaceError> {
         let covariance = linear::covariance(&points.shifted_columns(Some(&mean)));
         let total = covariance.trace();
         if total < 1e-12 {
@@ -51,6 +73,11 @@ impl Principal {
             axes,
             explained: values[..kept].iter().map(|v| v / total).collect(),
         })
+    }
+
+    /// The unit axes, one after another: a matrix of [`Principal::kept`] rows.
+    pub fn axes(&self) -> &[f32] {
+        &self.axes
     }
 
     /// Numbers of a short point.
@@ -145,6 +172,18 @@ mod tests {
         assert_eq!(short.dimension(), 2);
         assert!(neighbour_recall(&points, &short, 4).unwrap() > 0.95);
         assert_eq!(neighbour_recall(&points, &points, 4), Ok(1.0));
+    }
+
+    #[test]
+    fn axes_around_the_origin_keep_similarities() {
+        let points = flat();
+        let short = Principal::around_origin(&points, 3).unwrap().apply(&points).unwrap();
+        for row in 1..points.rows() {
+            let before = crate::embedding::dot(points.row(0), points.row(row));
+            let after = crate::embedding::dot(short.row(0), short.row(row));
+            assert!((before - after).abs() < 1e-5, "{before} {after}");
+        }
+        assert!(Principal::around_origin(&points, 7).is_err());
     }
 
     #[test]

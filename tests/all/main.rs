@@ -12,6 +12,7 @@ mod preprocess;
 mod preprocess_damage;
 mod space;
 mod space_commands;
+mod space_rows;
 mod watch;
 #[cfg(all(feature = "http", feature = "mqtt"))]
 mod watch_mqtt;

@@ -151,11 +151,12 @@ fn a_derived_package_maps_every_embedding() {
     let derived = Derived {
         name: "turned".to_owned(),
         note: "turned for a test".to_owned(),
+        dimension,
         image: &reverse,
         text: &identity,
         logit_scale: 7.0,
-        image_mean: vec![0.0; dimension],
-        text_mean: vec![0.0; dimension],
+        image_mean: Some(vec![0.0; dimension]),
+        text_mean: Some(vec![0.0; dimension]),
         match_image_text: None,
     };
     let folder = home.path().join("turned");

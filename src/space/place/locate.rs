@@ -1,5 +1,7 @@
 //! Features of a picture's places, gathered once and asked for many texts.
 
+use rayon::prelude::*;
+
 use super::focus::focus;
 use super::heat::{HeatMap, TileMap};
 use super::tiles::{Tile, tiles};
@@ -55,8 +57,8 @@ impl PlaceFeatures {
         let whole = Preprocess::new(spec).unwrap_or_else(|_| declared.clone());
         let size = [picture.width(), picture.height()];
         let layer = |&scale: &f64| {
-            let tiles = tiles(size, [width, height], scale).into_iter();
-            tiles
+            tiles(size, [width, height], scale)
+                .into_par_iter()
                 .map(|tile| {
                     let pixels = whole.pixels(&cut(picture, tile));
                     Ok((tile, encoder.place_grid(&pixels, source_name)?))
