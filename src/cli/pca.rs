@@ -65,7 +65,8 @@ struct PcaLine<'a> {
 /// Runs the command.
 pub fn run(args: &PcaArgs, global: &Global) -> Result<Outcome, Failure> {
     global.require_format(&[Format::Text, Format::Json])?;
-    for folder in [&args.output, &args.rows].into_iter().flatten().filter(|f| f.exists()) {
+    let exists = [&args.output, &args.rows].into_iter().flatten().find(|folder| folder.exists());
+    if let Some(folder) = exists {
         let folder = folder.display();
         return Err(Failure::Usage(format!("{folder}: exists already: choose a new folder")));
     }
