@@ -86,7 +86,7 @@ impl<'a> Scorer<'a> {
             let scores = self.independent_scores(&centred);
             self.answer(&similarities, &scores, 0.0)
         } else {
-            let (scores, none) = self.competing(&centred);
+            let (scores, none) = self.competing(centred);
             let hidden = self.labels.labels().iter().zip(&scores).filter(|(l, _)| l.negative);
             let rival = hidden.map(|(_, score)| *score).fold(none, f32::max);
             let scores: Vec<_> = scores.into_iter().map(Some).collect();
@@ -131,7 +131,7 @@ impl<'a> Scorer<'a> {
     /// [`EmbeddingError::SpaceMismatch`].
     pub fn probabilities(&self, embedding: &Embedding) -> Result<Vec<f32>, EmbeddingError> {
         self.check_space(embedding)?;
-        Ok(self.competing(&self.centred(embedding)).0)
+        Ok(self.competing(self.centred(embedding)).0)
     }
 
     /// Cosine similarity to every label, negatives included, in the order of the set.
@@ -178,14 +178,15 @@ impl<'a> Scorer<'a> {
     }
 
     /// Softmax over labels, negatives and "none of these", which comes apart.
-    fn competing(&self, centred: &[f32]) -> (Vec<f32>, f32) {
-        let logits: Vec<f32> = centred.iter().map(|similarity| similarity * self.scale).collect();
+    fn competing(&self, mut centred: Vec<f32>) -> (Vec<f32>, f32) {
+        centred.iter_mut().for_each(|similarity| *similarity *= self.scale);
         let none = self.calibration.null_logit;
-        let highest = logits.iter().copied().chain(none).fold(f32::NEG_INFINITY, f32::max);
-        let weights: Vec<f32> = logits.iter().map(|logit| (logit - highest).exp()).collect();
+        let highest = centred.iter().copied().chain(none).fold(f32::NEG_INFINITY, f32::max);
+        centred.iter_mut().for_each(|logit| *logit = (*logit - highest).exp());
         let none = none.map_or(0.0, |logit| (logit - highest).exp());
-        let total = weights.iter().sum::<f32>() + none;
-        (weights.iter().map(|weight| weight / total).collect(), none / total)
+        let total = centred.iter().sum::<f32>() + none;
+        centred.iter_mut().for_each(|weight| *weight /= total);
+        (centred, none / total)
     }
 
     fn independent_scores(&self, centred: &[f32]) -> Vec<Option<f32>> {

@@ -12,5 +12,6 @@ mod preprocess;
 pub use decode::{DecodeError, DecodeLimits, decode_bytes, decode_file};
 pub use frame::{Picture, PictureError, Pixels};
 pub use preprocess::{
-    Interpolation, PixelGrid, Preprocess, PreprocessError, PreprocessSpec, ResizeMode,
+    Interpolation, PixelGrid, Preprocess, PreprocessError, PreprocessSpec, ResizeBuffers,
+    ResizeMode,
 };

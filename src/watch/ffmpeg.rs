@@ -3,18 +3,10 @@
 use std::io::{BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use super::WatchError;
-use super::counters::Count;
 use super::source::{Sink, SourceOptions, read_y4m};
 use super::y4m::Y4m;
-
-/// First and longest wait before a live source is opened again.
-const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-/// A connection that lasted so long was a good one: waits begin again from the shortest.
-const GOOD: Duration = Duration::from_secs(30);
+use super::{WatchError, reconnect};
 
 /// How much of what ffmpeg says is kept.
 const MOST_SAID: u64 = 4096;
@@ -34,33 +26,10 @@ pub(super) fn read(
     options: &SourceOptions,
     sink: &mut Sink,
 ) -> Result<(), WatchError> {
-    let mut wait = BACK_OFF.0;
-    loop {
-        let began = Instant::now();
-        let result = read_once(input, (live, device), options, sink);
-        if !live || sink.stopped() {
-            return result;
-        }
-        if began.elapsed() >= GOOD {
-            wait = BACK_OFF.0;
-        }
-        let reason = match result {
-            Ok(()) => "it ended".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        let name = &sink.name;
-        let message = format!("{name}: {reason}; trying again in {} s", wait.as_secs());
-        sink.counters.notice(message);
-        let until = Instant::now() + wait;
-        while Instant::now() < until {
-            if sink.stopped() {
-                return Ok(());
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
-        wait = (wait * 2).min(BACK_OFF.1);
-        sink.counters.add(Count::Reconnect, 1);
+    if !live {
+        return read_once(input, (live, device), options, sink);
     }
+    reconnect::forever(sink, |sink| read_once(input, (live, device), options, sink))
 }
 
 /// A child that does not outlive us.

@@ -5,6 +5,9 @@
 //! their embeddings and reports when a label enters and when it leaves, by the agreement of
 //! several frames. How it is used from the command line is told in `docs/watch.md`.
 
+#[cfg(feature = "v4l2")]
+mod camera;
+mod colour;
 mod consensus;
 mod counters;
 mod error;
@@ -16,12 +19,15 @@ mod mjpeg;
 mod motion;
 mod prepare;
 mod queue;
+mod reconnect;
 mod region;
 mod rules;
 mod scene;
 mod source;
 mod watcher;
 mod y4m;
+#[cfg(feature = "v4l2")]
+mod yuyv;
 
 pub use consensus::{Calm, Change, Track};
 pub use counters::{Counters, Counts};

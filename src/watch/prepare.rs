@@ -1,6 +1,7 @@
 //! Frames made ready for the encoder, on a thread of its own: picked, decoded, looked at for
 //! motion, cut into regions and resized.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use super::queue::{Queue, Taken};
 use super::source::{Frame, Moment, Payload, Source};
 use super::{MotionGate, Region, WatchError};
 use crate::picture::{
-    DecodeLimits, Picture, PixelGrid, Preprocess, PreprocessSpec, ResizeMode, decode_bytes,
+    DecodeLimits, Picture, PixelGrid, Preprocess, PreprocessSpec, ResizeBuffers, ResizeMode,
+    decode_bytes,
 };
 
 /// What part of a frame the encoder sees.
@@ -110,6 +112,8 @@ impl Frames {
             preprocess: viewed(preprocess, options.view),
             options,
             due: f64::NEG_INFINITY,
+            name: String::new(),
+            buffers: Vec::new(),
         };
         thread::Builder::new()
             .name("prepare".to_owned())
@@ -182,6 +186,10 @@ struct Worker {
     options: PrepareOptions,
     /// When the next frame is wanted.
     due: f64,
+    /// What the present frame is called in messages.
+    name: String,
+    /// For each region: they differ in size.
+    buffers: Vec<ResizeBuffers>,
 }
 
 impl Worker {
@@ -206,36 +214,15 @@ impl Worker {
     fn prepare(&mut self, frame: Frame) -> Option<Prepared> {
         if !self.is_wanted(&frame) {
             self.counters.add(Count::PassedOver, 1);
-            if let Payload::Encoded(bytes) = frame.payload {
+            if let Some(bytes) = frame.payload.into_bytes() {
                 let _ = self.spare.push_newest(bytes);
             }
             return None;
         }
-        let picture = match frame.payload {
-            Payload::Picture(picture) => picture,
-            Payload::Encoded(bytes) => {
-                let name = format!("frame {}", frame.number);
-                let decoded = decode_bytes(&bytes, &name, &self.options.limits);
-                let _ = self.spare.push_newest(bytes);
-                match decoded {
-                    Ok(picture) => picture,
-                    Err(error) => {
-                        self.counters.add(Count::Damaged, 1);
-                        self.counters.notice(error.to_string());
-                        return None;
-                    }
-                }
-            }
-        };
+        let picture = self.decode(frame.payload, frame.number)?;
         let gate = self.options.gate.as_mut();
         let passes = gate.is_none_or(|gate| gate.passes(&picture, frame.time));
-        let grids = match (passes, &self.options.regions[..]) {
-            (false, _) => Vec::new(),
-            (true, []) => vec![self.preprocess.pixels(&picture)],
-            (true, regions) => {
-                regions.iter().map(|r| self.preprocess.pixels(&r.cut(&picture))).collect()
-            }
-        };
+        let grids = if passes { self.grids(&picture) } else { Vec::new() };
         self.counters.add(if passes { Count::Encoded } else { Count::Still }, 1);
         Some(Prepared {
             number: frame.number,
@@ -244,6 +231,46 @@ impl Worker {
             grids,
             picture: self.options.keep_pictures.then_some(picture),
         })
+    }
+
+    /// What the encoder sees of a picture, region by region.
+    fn grids(&mut self, picture: &Picture) -> Vec<PixelGrid> {
+        let regions = &self.options.regions;
+        self.buffers.resize_with(regions.len().max(1), ResizeBuffers::default);
+        if regions.is_empty() {
+            return vec![self.preprocess.pixels_with(picture, &mut self.buffers[0])];
+        }
+        let pairs = regions.iter().zip(&mut self.buffers);
+        pairs
+            .map(|(region, buffers)| self.preprocess.pixels_with(&region.cut(picture), buffers))
+            .collect()
+    }
+
+    /// The picture of a frame; a damaged one is counted.
+    fn decode(&mut self, payload: Payload, number: u64) -> Option<Picture> {
+        self.name.clear();
+        let _ = write!(self.name, "frame {number}");
+        let decoded = match payload {
+            Payload::Picture(picture) => return Some(picture),
+            Payload::Encoded(ref bytes) => {
+                decode_bytes(bytes, &self.name, &self.options.limits).map_err(|e| e.to_string())
+            }
+            #[cfg(feature = "v4l2")]
+            Payload::Yuyv(ref frame) => {
+                frame.picture().ok_or_else(|| format!("{}: it is cut short", self.name))
+            }
+        };
+        if let Some(bytes) = payload.into_bytes() {
+            let _ = self.spare.push_newest(bytes);
+        }
+        match decoded {
+            Ok(picture) => Some(picture),
+            Err(reason) => {
+                self.counters.add(Count::Damaged, 1);
+                self.counters.notice(reason);
+                None
+            }
+        }
     }
 
     fn is_wanted(&mut self, frame: &Frame) -> bool {

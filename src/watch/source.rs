@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Instant, SystemTime};
 
+#[cfg(feature = "v4l2")]
+use super::camera;
 use super::counters::{Count, Counters};
 #[cfg(feature = "formats")]
 use super::gif;
@@ -21,14 +23,14 @@ use crate::picture::{DecodeLimits, Picture};
 const WAITING: usize = 4;
 
 /// Frames a second of a recording that does not say.
-const USUAL_RATE: f64 = 25.0;
+pub(super) const USUAL_RATE: f64 = 25.0;
 
 /// For how much time in the consensus a picture of a folder counts, in seconds: such pictures
 /// come at any distance, so they are counted, not timed.
 pub(super) const FOLDER_STEP: f64 = 0.2;
 
 /// How a source is read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SourceOptions {
     /// Treat the source as a recording of so many frames a second: nothing is dropped, and times
@@ -38,8 +40,22 @@ pub struct SourceOptions {
     pub new_only: bool,
     /// Have ffmpeg give at most so many frames a second.
     pub fps: Option<f64>,
+    /// Width and height that a camera of this computer is asked for; it gives the nearest it can.
+    pub camera_size: [u32; 2],
     /// Limits on the size of frames.
     pub limits: DecodeLimits,
+}
+
+impl Default for SourceOptions {
+    fn default() -> Self {
+        Self {
+            input_rate: None,
+            new_only: false,
+            fps: None,
+            camera_size: [640, 480],
+            limits: DecodeLimits::default(),
+        }
+    }
 }
 
 /// A frame's content as it came.
@@ -47,6 +63,20 @@ pub struct SourceOptions {
 pub(super) enum Payload {
     Encoded(Vec<u8>),
     Picture(Picture),
+    #[cfg(feature = "v4l2")]
+    Yuyv(super::yuyv::Yuyv),
+}
+
+impl Payload {
+    /// Its buffer, to be used again.
+    pub fn into_bytes(self) -> Option<Vec<u8>> {
+        match self {
+            Self::Encoded(bytes) => Some(bytes),
+            Self::Picture(_) => None,
+            #[cfg(feature = "v4l2")]
+            Self::Yuyv(frame) => Some(frame.bytes),
+        }
+    }
 }
 
 /// When a frame was there.
@@ -76,6 +106,9 @@ enum Kind {
     Y4m(PathBuf),
     Gif(PathBuf),
     Folder(PathBuf),
+    /// A camera of this computer.
+    #[cfg(feature = "v4l2")]
+    Camera(PathBuf),
     /// Through ffmpeg; live ones are opened again when they end.
     Ffmpeg {
         input: String,
@@ -132,6 +165,12 @@ impl Sink {
         self.put_at(payload, time, moment)
     }
 
+    /// Hands over the next frame of a source of `rate` frames a second. Numbers go on where a
+    /// camera was opened again, so time does.
+    pub fn put_next(&mut self, payload: Payload, rate: f64) -> bool {
+        self.put(payload, self.number as f64 / rate)
+    }
+
     /// Hands over a frame with its times.
     pub fn put_at(&mut self, payload: Payload, time: f64, moment: Moment) -> bool {
         self.counters.add(Count::Frame, 1);
@@ -144,7 +183,7 @@ impl Sink {
             Ok(None) => !self.stopped(),
             Ok(Some(oldest)) => {
                 self.counters.add(Count::Dropped, 1);
-                if let Payload::Encoded(buffer) = oldest.payload {
+                if let Some(buffer) = oldest.payload.into_bytes() {
                     let _ = self.spare.push_newest(buffer);
                 }
                 !self.stopped()
@@ -169,6 +208,8 @@ impl Source {
             && match &kind {
                 Kind::Stdin => !stdin_is_file(),
                 Kind::Pipe(_) => true,
+                #[cfg(feature = "v4l2")]
+                Kind::Camera(_) => true,
                 Kind::Ffmpeg { live, .. } => *live,
                 _ => false,
             };
@@ -249,6 +290,10 @@ fn recognise(name: &str) -> Result<Kind, WatchError> {
         about => about,
     };
     if is_camera || about.is_some_and(|about| about.file_type().is_char_device()) {
+        #[cfg(feature = "v4l2")]
+        if camera::is_known(path) || !ffmpeg::is_installed() {
+            return Ok(Kind::Camera(path.to_owned()));
+        }
         return Ok(Kind::Ffmpeg { input: name.to_owned(), live: true, device: true });
     }
     let mut first = Vec::new();
@@ -291,6 +336,8 @@ fn read(kind: &Kind, options: &SourceOptions, sink: &mut Sink) -> Result<(), Wat
             source_name: name,
             reason: "this program was built without the cargo feature `formats`".to_owned(),
         }),
+        #[cfg(feature = "v4l2")]
+        Kind::Camera(path) => camera::read(path, options, sink),
         Kind::Folder(path) => folder::read(path, options.new_only, sink),
         Kind::Ffmpeg { input, live, device } => ffmpeg::read(input, *live, *device, options, sink),
     }
@@ -299,7 +346,7 @@ fn read(kind: &Kind, options: &SourceOptions, sink: &mut Sink) -> Result<(), Wat
 fn read_mjpeg(input: impl Read, rate: f64, sink: &mut Sink) -> Result<(), WatchError> {
     let mut splitter = JpegSplitter::new(input);
     let (mut garbage, mut truncated) = (0, 0);
-    for number in 0u64.. {
+    loop {
         let mut buffer = sink.buffer();
         let more = splitter.next_frame(&mut buffer);
         sink.counters.add_garbage(splitter.garbage_bytes() - garbage);
@@ -307,7 +354,7 @@ fn read_mjpeg(input: impl Read, rate: f64, sink: &mut Sink) -> Result<(), WatchE
         (garbage, truncated) = (splitter.garbage_bytes(), splitter.truncated_frames());
         let more =
             more.map_err(|reason| WatchError::Source { source_name: sink.name.clone(), reason })?;
-        if !more || !sink.put(Payload::Encoded(buffer), number as f64 / rate) {
+        if !more || !sink.put_next(Payload::Encoded(buffer), rate) {
             break;
         }
     }
@@ -321,9 +368,8 @@ pub(super) fn read_y4m<R: io::BufRead>(
     sink: &mut Sink,
 ) -> Result<(), WatchError> {
     let rate = rate.unwrap_or(stream.rate);
-    for number in 0u64.. {
-        let Some(picture) = stream.next_picture()? else { break };
-        if !sink.put(Payload::Picture(picture), number as f64 / rate) {
+    while let Some(picture) = stream.next_picture()? {
+        if !sink.put_next(Payload::Picture(picture), rate) {
             break;
         }
     }

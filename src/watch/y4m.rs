@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, Read};
 
 use super::WatchError;
+use super::colour::Bt601;
 use crate::picture::{DecodeLimits, Picture, Pixels};
 
 /// Longest line of a header.
@@ -98,14 +99,9 @@ impl<R: BufRead> Y4m<R> {
         (self.width.div_ceil(self.chroma.across), self.height.div_ceil(self.chroma.down))
     }
 
-    /// ITU-R BT.601 to RGB, in 16-bit fixed point; colour samples are repeated.
+    /// The frame in RGB; colour samples are repeated.
     fn rgb(&self) -> Vec<u8> {
-        let (luma_scale, offset) = if self.full_range { (65536, 0) } else { (76309, 16) };
-        let [red_v, green_u, green_v, blue_u] = if self.full_range {
-            [91881, 22554, 46802, 116130]
-        } else {
-            [104597, 25675, 53279, 132201]
-        };
+        let convert = Bt601::new(self.full_range);
         let (luma, colour) = self.planes.split_at(self.width * self.height);
         let (across, down) = self.chroma_size();
         let mut rgb = Vec::with_capacity(luma.len() * 3);
@@ -117,14 +113,9 @@ impl<R: BufRead> Y4m<R> {
                 (&colour[start..start + across], &colour[across * down + start..][..across])
             };
             for (column, &y) in line.iter().enumerate() {
-                let y = (i32::from(y) - offset) * luma_scale + 32768;
                 let at = column / self.chroma.across;
-                let u = us.get(at).map_or(0, |&u| i32::from(u) - 128);
-                let v = vs.get(at).map_or(0, |&v| i32::from(v) - 128);
-                let byte = |value: i32| (value >> 16).clamp(0, 255) as u8;
-                rgb.push(byte(y + red_v * v));
-                rgb.push(byte(y - green_u * u - green_v * v));
-                rgb.push(byte(y + blue_u * u));
+                let of = |samples: &[u8]| samples.get(at).copied().unwrap_or(128);
+                rgb.extend(convert.rgb(y, of(us), of(vs)));
             }
         }
         rgb

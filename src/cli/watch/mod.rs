@@ -87,6 +87,9 @@ pub struct Seeing {
     /// Leave out what a folder holds already
     #[arg(long)]
     new_only: bool,
+    /// Size that a camera of this computer is asked for; it gives the nearest it can
+    #[arg(long, value_name = "WxH", default_value = "640x480", value_parser = size)]
+    camera_size: [u32; 2],
     /// Skip the encoder while no part of the picture changes by so many levels of 255; 0 never
     #[arg(long, value_name = "LEVELS", default_value_t = 8.0, value_parser = rate)]
     motion: f64,
@@ -128,6 +131,14 @@ fn rate(text: &str) -> Result<f64, String> {
         Ok(value) if (0.0..=1e6).contains(&value) => Ok(value),
         _ => Err("a number from 0 to a million".to_owned()),
     }
+}
+
+fn size(text: &str) -> Result<[u32; 2], String> {
+    let parsed = text.split_once(['x', '×']).and_then(|(width, height)| {
+        let [width, height] = [width.trim().parse().ok()?, height.trim().parse().ok()?];
+        (width > 0 && height > 0).then_some([width, height])
+    });
+    parsed.ok_or_else(|| "a size is written 1280x720".to_owned())
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -193,6 +204,7 @@ impl Seeing {
         options.input_rate = self.input_rate;
         options.new_only = self.new_only;
         options.fps = fps;
+        options.camera_size = self.camera_size;
         options.limits = encoder.limits().clone();
         let source = Source::open(source, &options).map_err(source_failure)?;
         let mut options = PrepareOptions::default();

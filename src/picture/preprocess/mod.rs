@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::frame::Picture;
 pub use error::PreprocessError;
 pub use grid::PixelGrid;
+pub use resample::ResizeBuffers;
 pub use spec::{Interpolation, PreprocessSpec, ResizeMode};
 
 /// A checked [`PreprocessSpec`], ready to use.
@@ -66,10 +67,15 @@ impl Preprocess {
     /// Only the part that stays is computed, so that a picture of 1×5000 pixels is no work. It
     /// cannot fail: whatever a picture's size, there is an answer.
     pub fn pixels(&self, picture: &Picture) -> PixelGrid {
+        self.pixels_with(picture, &mut ResizeBuffers::default())
+    }
+
+    /// The same with buffers of the caller's: quicker for many pictures of one size.
+    pub fn pixels_with(&self, picture: &Picture, buffers: &mut ResizeBuffers) -> PixelGrid {
         let output = self.output();
         let size = [picture.width(), picture.height()];
         let windows = geometry::windows(self.spec.resize, size, self.spec.resize_size, output);
-        let samples = resample::resample(picture, windows, &self.spec);
+        let samples = resample::resample(picture, windows, &self.spec, buffers);
         let [across, down] = windows;
         if [across.length, down.length] == output {
             return PixelGrid::from_samples(output[0], output[1], samples);

@@ -7,50 +7,108 @@
 //! levels in places. Rows stream through: only those under one filter are held, so memory does not
 //! grow with the picture.
 
-use std::borrow::Cow;
-use std::collections::VecDeque;
-
 use super::geometry::Window;
 use super::kernel::{HALF, Kernel, kernels, level};
-use super::spec::PreprocessSpec;
+use super::spec::{Interpolation, PreprocessSpec};
 use crate::picture::frame::{Picture, Pixels};
+
+/// Weights and rows that are kept from one picture to the next, so that a stream of pictures of
+/// one size costs no allocation a frame but its result.
+#[derive(Debug, Default)]
+pub struct ResizeBuffers {
+    weights: Option<Weights>,
+    /// The rows under one filter, each at its number modulo how many there can be.
+    held: Vec<u8>,
+    /// A row laid over the background.
+    opaque: Vec<u8>,
+    sums: Vec<i32>,
+    levels: Vec<u8>,
+}
+
+/// The kernels of both axes, and what they were computed for.
+#[derive(Debug)]
+struct Weights {
+    windows: [Window; 2],
+    interpolation: Interpolation,
+    across: Vec<Kernel>,
+    down: Vec<Kernel>,
+}
+
+impl Weights {
+    fn new(windows: [Window; 2], interpolation: Interpolation) -> Self {
+        let [across, down] = windows.map(|window| kernels(window, interpolation));
+        Self { windows, interpolation, across, down }
+    }
+
+    fn are_for(&self, windows: [Window; 2], interpolation: Interpolation) -> bool {
+        self.windows == windows && self.interpolation == interpolation
+    }
+}
 
 /// The pixels of both windows: `down.length` rows of `across.length` RGB pixels.
 pub(super) fn resample(
     picture: &Picture,
-    [across, down]: [Window; 2],
+    windows: [Window; 2],
     spec: &PreprocessSpec,
+    buffers: &mut ResizeBuffers,
 ) -> Vec<u8> {
+    let [across, down] = windows;
+    let ResizeBuffers { weights, held, opaque, sums, levels } = buffers;
+    if !weights.as_ref().is_some_and(|w| w.are_for(windows, spec.interpolation)) {
+        *weights = None;
+    }
+    let weights = weights.get_or_insert_with(|| Weights::new(windows, spec.interpolation));
     let rows_first = rows_come_first(across, down);
-    let columns = kernels(across, spec.interpolation);
-    let prepare = |row: usize| {
-        let row = opaque_row(picture, row, spec.background);
-        if rows_first { row } else { Cow::Owned(narrow(&row, &columns)) }
-    };
-    let held_width = if rows_first { picture.width() } else { across.length };
-    let mut sums = vec![0; 3 * held_width as usize];
-    let mut samples = Vec::with_capacity(3 * across.length as usize * down.length as usize);
-    let mut held: VecDeque<Cow<'_, [u8]>> = VecDeque::new();
-    let mut first = 0; // The source row that the first held one was made from.
-    for kernel in kernels(down, spec.interpolation) {
-        held.drain(..(kernel.start - first).min(held.len()));
-        first = kernel.start;
-        for row in first + held.len()..kernel.end() {
-            held.push_back(prepare(row));
+    let narrow_length = 3 * across.length as usize;
+    let length = if rows_first { 3 * picture.width() as usize } else { narrow_length };
+    let most = weights.down.iter().map(|kernel| kernel.weights.len()).max().unwrap_or(1);
+    // Rows that need no work are read where they are.
+    let as_they_are = if rows_first { plain_rows(picture) } else { None };
+    let slot = |row: usize| row % most * length..row % most * length + length;
+    held.resize(if as_they_are.is_some() { 0 } else { most * length }, 0);
+    sums.resize(length, 0);
+    let mut samples = vec![0; narrow_length * down.length as usize];
+    let mut made = 0; // Rows before this one were held.
+    for (kernel, output) in weights.down.iter().zip(samples.chunks_exact_mut(narrow_length)) {
+        let missing =
+            if as_they_are.is_some() { 0..0 } else { kernel.start.max(made)..kernel.end() };
+        for row in missing {
+            let slot = &mut held[slot(row)];
+            let source = opaque_row(picture, row, spec.background, opaque);
+            if rows_first {
+                slot.copy_from_slice(source);
+            } else {
+                narrow(source, &weights.across, slot);
+            }
         }
+        made = kernel.end().max(made);
         sums.fill(HALF);
-        for (row, &weight) in held.iter().zip(&kernel.weights) {
-            let pairs = sums.iter_mut().zip(row.iter());
+        for (row, &weight) in (kernel.start..).zip(&kernel.weights) {
+            let row = match as_they_are {
+                Some(rows) => &rows[row * length..][..length],
+                None => &held[slot(row)],
+            };
+            let pairs = sums.iter_mut().zip(row);
             pairs.for_each(|(sum, &value)| *sum += weight * i32::from(value));
         }
-        let levels = sums.iter().map(|&sum| level(sum));
         if rows_first {
-            samples.extend(narrow(&levels.collect::<Vec<u8>>(), &columns));
+            levels.clear();
+            levels.extend(sums.iter().map(|&sum| level(sum)));
+            narrow(levels, &weights.across, output);
         } else {
-            samples.extend(levels);
+            let pairs = output.iter_mut().zip(sums.iter());
+            pairs.for_each(|(output, &sum)| *output = level(sum));
         }
     }
     samples
+}
+
+/// The rows of a picture that is RGB already.
+fn plain_rows(picture: &Picture) -> Option<&[u8]> {
+    match picture.pixels() {
+        Pixels::Rgb(bytes) => Some(bytes),
+        Pixels::Rgba(_) => None,
+    }
 }
 
 /// Whether the vertical pass comes first. Pillow 13 does that where the height shrinks, and by
@@ -61,29 +119,35 @@ fn rows_come_first(across: Window, down: Window) -> bool {
 }
 
 /// One row brought to its new width.
-fn narrow(row: &[u8], columns: &[Kernel]) -> Vec<u8> {
+fn narrow(row: &[u8], columns: &[Kernel], narrowed: &mut [u8]) {
     let (pixels, _) = row.as_chunks::<3>();
-    let mut samples = Vec::with_capacity(3 * columns.len());
-    for kernel in columns {
+    let (outputs, _) = narrowed.as_chunks_mut::<3>();
+    for (kernel, output) in columns.iter().zip(outputs) {
         let mut sums = [HALF; 3];
         for (pixel, &weight) in pixels[kernel.start..kernel.end()].iter().zip(&kernel.weights) {
             for (sum, &value) in sums.iter_mut().zip(pixel) {
                 *sum += weight * i32::from(value);
             }
         }
-        samples.extend(sums.map(level));
+        *output = sums.map(level);
     }
-    samples
 }
 
-/// A row of a picture as RGB, with `background` under what is transparent.
-fn opaque_row(picture: &Picture, row: usize, background: [u8; 3]) -> Cow<'_, [u8]> {
+/// A row of a picture as RGB, with `background` under what is transparent; `opaque` is room for it.
+fn opaque_row<'a>(
+    picture: &'a Picture,
+    row: usize,
+    background: [u8; 3],
+    opaque: &'a mut Vec<u8>,
+) -> &'a [u8] {
     let width = picture.width() as usize;
     match picture.pixels() {
-        Pixels::Rgb(bytes) => Cow::Borrowed(&bytes[3 * width * row..][..3 * width]),
+        Pixels::Rgb(bytes) => &bytes[3 * width * row..][..3 * width],
         Pixels::Rgba(bytes) => {
             let (pixels, _) = bytes[4 * width * row..][..4 * width].as_chunks::<4>();
-            Cow::Owned(pixels.iter().flat_map(|&pixel| over(pixel, background)).collect())
+            opaque.clear();
+            opaque.extend(pixels.iter().flat_map(|&pixel| over(pixel, background)));
+            opaque
         }
     }
 }
