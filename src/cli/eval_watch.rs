@@ -169,5 +169,16 @@ fn print(line: &ReportLine, format: Format) -> std::io::Result<()> {
     ] {
         writeln!(out, "{name:<14} {a:>9}   {b:>14}")?;
     }
+    writeln!(out, "\nconsensus      visits  found  events  right  median  longest delay")?;
+    for label in &ours.labels {
+        let [name, median, longest] =
+            [label.label.clone(), delay(label.median_delay), delay(label.longest_delay)];
+        let (visits, found) = (label.visits, label.found);
+        let (events, right) = (label.events, label.right);
+        writeln!(
+            out,
+            "{name:<20} {visits}  {found:>5}  {events:>6}  {right:>5}  {median:>6}  {longest:>7}"
+        )?;
+    }
     out.flush()
 }

@@ -14,4 +14,4 @@ pub use compose::{ComposeReport, ComposeTally, ComposedQuery, read_composed};
 pub use places::{PlaceReport, PlaceTally, Thing, read_instances};
 pub use retrieve::{RetrieveReport, retrieve, retrieve_corrected};
 pub use table::{EvalError, read_captions, read_pairs, read_truth};
-pub use watch::{Visit, WatchReport, compare_visits, read_visits};
+pub use watch::{LabelReport, Visit, WatchReport, compare_visits, read_visits};

@@ -35,6 +35,27 @@ pub struct WatchReport {
     pub events_per_hour: f64,
     /// Median seconds from the beginning of a true visit to the first report of it.
     pub median_delay: Option<f64>,
+    /// The same for each label of the truth on its own, in alphabetical order.
+    pub labels: Vec<LabelReport>,
+}
+
+/// How the events of one label compare with the truth.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LabelReport {
+    /// The label.
+    pub label: String,
+    /// Visits that the truth has.
+    pub visits: usize,
+    /// How many of them overlap a reported one.
+    pub found: usize,
+    /// Visits that were reported.
+    pub events: usize,
+    /// How many of them overlap a true one.
+    pub right: usize,
+    /// Median seconds from the beginning of a true visit to the first report of it.
+    pub median_delay: Option<f64>,
+    /// The longest of these delays.
+    pub longest_delay: Option<f64>,
 }
 
 /// Reads a table of visits: beginning TAB end TAB label, in seconds.
@@ -60,9 +81,39 @@ pub fn read_visits(path: &Path) -> Result<Vec<Visit>, EvalError> {
 /// assert!((report.median_delay.unwrap() - 0.6).abs() < 1e-9);
 /// ```
 pub fn compare_visits(truth: &[Visit], events: &[Visit], seconds: f64) -> WatchReport {
-    let meets = |a: &Visit, b: &Visit| a.label == b.label && a.from < b.until && b.from < a.until;
-    let right = events.iter().filter(|event| truth.iter().any(|visit| meets(visit, event)));
-    let right = right.count();
+    let mut names: Vec<&str> = truth.iter().map(|visit| visit.label.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut delays = Vec::new();
+    let labels: Vec<LabelReport> =
+        names.iter().map(|name| compare_label(name, truth, events, &mut delays)).collect();
+    let right: usize = labels.iter().map(|label| label.right).sum();
+    let share =
+        |part: usize, whole: usize| if whole == 0 { 1.0 } else { part as f64 / whole as f64 };
+    WatchReport {
+        visits: truth.len(),
+        events: events.len(),
+        precision: share(right, events.len()),
+        recall: share(delays.len(), truth.len()),
+        events_per_visit: events.len() as f64 / truth.len().max(1) as f64,
+        events_per_hour: events.len() as f64 * 3600.0 / seconds.max(f64::MIN_POSITIVE),
+        median_delay: median(delays),
+        labels,
+    }
+}
+
+/// One label of the above; adds the delay of each visit found.
+fn compare_label(
+    name: &str,
+    truth: &[Visit],
+    events: &[Visit],
+    delays: &mut Vec<f64>,
+) -> LabelReport {
+    let of_label = |all: &[Visit]| -> Vec<Visit> {
+        all.iter().filter(|visit| visit.label == name).cloned().collect()
+    };
+    let (truth, events) = (of_label(truth), of_label(events));
+    let meets = |a: &Visit, b: &Visit| a.from < b.until && b.from < a.until;
     let firsts: Vec<f64> = truth
         .iter()
         .filter_map(|visit| {
@@ -71,15 +122,15 @@ pub fn compare_visits(truth: &[Visit], events: &[Visit], seconds: f64) -> WatchR
             Some((first - visit.from).max(0.0))
         })
         .collect();
-    let share =
-        |part: usize, whole: usize| if whole == 0 { 1.0 } else { part as f64 / whole as f64 };
-    WatchReport {
+    delays.extend(&firsts);
+    let right = events.iter().filter(|event| truth.iter().any(|visit| meets(visit, event)));
+    LabelReport {
+        label: name.to_owned(),
         visits: truth.len(),
+        found: firsts.len(),
+        right: right.count(),
         events: events.len(),
-        precision: share(right, events.len()),
-        recall: share(firsts.len(), truth.len()),
-        events_per_visit: events.len() as f64 / truth.len().max(1) as f64,
-        events_per_hour: events.len() as f64 * 3600.0 / seconds.max(f64::MIN_POSITIVE),
+        longest_delay: firsts.iter().copied().reduce(f64::max),
         median_delay: median(firsts),
     }
 }
@@ -111,6 +162,10 @@ mod tests {
         assert!((report.recall - 1.0 / 3.0).abs() < 1e-9);
         assert_eq!((report.events_per_visit, report.events_per_hour), (1.0, 3.0));
         assert_eq!(report.median_delay, Some(0.5));
+        let [a, b] = &report.labels[..] else { unreachable!() };
+        assert_eq!((a.label.as_str(), a.visits, a.found, a.events, a.right), ("a", 2, 1, 2, 2));
+        assert_eq!((b.found, b.events, b.right, b.median_delay), (0, 1, 0, None));
+        assert_eq!((a.median_delay, a.longest_delay), (Some(0.5), Some(0.5)));
         assert_eq!(compare_visits(&[], &[], 1.0).median_delay, None);
     }
 }
