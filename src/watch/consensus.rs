@@ -30,9 +30,9 @@ impl Default for Calm {
     fn default() -> Self {
         Self {
             enter: 0.5,
-            leave: 0.25,
-            enter_window: 0.5,
-            leave_window: 1.0,
+            leave: 0.2,
+            enter_window: 0.4,
+            leave_window: 2.0,
             agreement: 0.65,
             least: 3,
             least_stay: 0.5,
