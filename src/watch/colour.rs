@@ -22,7 +22,8 @@ impl Bt601 {
 
     /// One pixel.
     pub fn rgb(&self, y: u8, u: u8, v: u8) -> [u8; 3] {
-        let y = (i32::from(y) - self.offset) * self.luma_scale + 32768;
+        // Blacker than black is black, as OpenCV has it.
+        let y = (i32::from(y) - self.offset).max(0) * self.luma_scale + 32768;
         let (u, v) = (i32::from(u) - 128, i32::from(v) - 128);
         let byte = |value: i32| (value >> 16).clamp(0, 255) as u8;
         [

@@ -158,7 +158,7 @@ mod tests {
         let found = changes(&scores);
         assert_eq!(found.len(), 2);
         assert!(matches!(found[0], (50..=53, Change::Enter)));
-        assert!(matches!(found[1], (120..=127, Change::Leave)));
+        assert!(matches!(found[1], (130..=135, Change::Leave)));
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub struct Counters {
     still: AtomicU64,
     encoded: AtomicU64,
     reconnects: AtomicU64,
+    failed_actions: AtomicU64,
     notices: Mutex<VecDeque<String>>,
 }
 
@@ -42,6 +43,8 @@ pub struct Counts {
     pub encoded: u64,
     /// Times that a live source was opened again.
     pub reconnects: u64,
+    /// Things that a rule says and that could not be done.
+    pub failed_actions: u64,
 }
 
 /// Which count goes up.
@@ -74,6 +77,18 @@ impl Counters {
         self.garbage_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Counts a frame that could not be looked at, and says why.
+    pub fn damaged_frame(&self, reason: String) {
+        self.add(Count::Damaged, 1);
+        self.notice(reason);
+    }
+
+    /// Counts something that a rule says and that could not be done, and says why.
+    pub fn failed_action(&self, reason: String) {
+        self.failed_actions.fetch_add(1, Ordering::Relaxed);
+        self.notice(reason);
+    }
+
     /// Leaves a message for the person who watches; the oldest give way.
     pub fn notice(&self, message: String) {
         let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,6 +115,7 @@ impl Counters {
             still: read(&self.still),
             encoded: read(&self.encoded),
             reconnects: read(&self.reconnects),
+            failed_actions: read(&self.failed_actions),
         }
     }
 }

@@ -266,8 +266,7 @@ impl Worker {
         match decoded {
             Ok(picture) => Some(picture),
             Err(reason) => {
-                self.counters.add(Count::Damaged, 1);
-                self.counters.notice(reason);
+                self.counters.damaged_frame(reason);
                 None
             }
         }

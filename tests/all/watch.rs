@@ -193,6 +193,7 @@ fn start(home: &Path, source: &str, more: &[&str]) -> Running {
     let mut command = program();
     command.args(["watch", source, "--labels", LABELS]).args(more);
     command.env("SEXTANT_CACHE", home.join("cache")).env("NOTIFY_SOCKET", home.join("notify"));
+    command.env("WATCHDOG_USEC", "400000");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     Running(command.spawn().unwrap())
 }
@@ -227,9 +228,16 @@ fn a_folder_is_followed_and_a_signal_ends_it_cleanly() {
     let second = next();
     assert_eq!(second["frame"], 1);
     assert!(second["time"].as_str().unwrap().ends_with('Z'), "{second}");
+    let told = |wanted: &[u8]| {
+        let mut state = [0; 64];
+        let mut next = || socket.recv(&mut state).map(|length| state[..length] == *wanted);
+        std::iter::repeat_with(&mut next).any(|is_it| is_it.unwrap())
+    };
+    assert!(told(b"WATCHDOG=1"));
     let ended = Command::new("kill").arg(running.0.id().to_string()).status().unwrap();
     assert!(ended.success());
     assert_eq!(running.0.wait().unwrap().code(), Some(0));
+    assert!(told(b"STOPPING=1"));
     let metrics = fs::read_to_string(metrics).unwrap();
     assert!(metrics.contains("\nsextant_frames_total 2\n"), "{metrics}");
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sextant::index::{Index, NewRow, Tag, Tags, Writer};
-use sextant::watch::{Action, Change, Happening, Prepared, Rule, Rules};
+use sextant::watch::{Action, Change, Counters, Happening, Prepared, Rule, Rules};
 use sextant::{Embedding, Encoder};
 
 use super::super::Failure;
@@ -17,6 +17,9 @@ use super::keep::key_of;
 
 /// Most commands that run at once; more are not started.
 const MOST_RUNNING: usize = 8;
+
+/// How long commands may go on when the watch ends.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// The rules at work.
 pub struct Actions {
@@ -74,8 +77,9 @@ impl Actions {
         (names, scores): (&[String], &[f32]),
         embedding: Option<&Embedding>,
         encoder: &Encoder,
+        counters: &Counters,
     ) {
-        self.reap();
+        self.reap(counters);
         for at in 0..self.rules.len() {
             if !self.applies(&self.rules[at], happening) {
                 continue;
@@ -111,7 +115,7 @@ impl Actions {
                     _ => Ok(()),
                 };
                 if let Err(reason) = done {
-                    complain(&format!("rule \"{}\": {reason}", rule.name));
+                    counters.failed_action(format!("rule \"{}\": {reason}", rule.name));
                 }
             }
         }
@@ -157,17 +161,19 @@ impl Actions {
     }
 
     /// Collects what has ended and kills what takes too long.
-    pub fn reap(&mut self) {
+    pub fn reap(&mut self, counters: &Counters) {
         self.running.retain_mut(|running| match running.child.try_wait() {
             Ok(None) if Instant::now() < running.until => true,
             Ok(None) => {
                 let _ = running.child.kill();
                 let _ = running.child.wait();
-                complain(&format!("rule \"{}\": its command took too long: killed", running.rule));
+                let message = "its command took too long: killed";
+                counters.failed_action(format!("rule \"{}\": {message}", running.rule));
                 false
             }
             Ok(Some(status)) if !status.success() => {
-                complain(&format!("rule \"{}\": its command ended with {status}", running.rule));
+                let message = format!("its command ended with {status}");
+                counters.failed_action(format!("rule \"{}\": {message}", running.rule));
                 false
             }
             _ => false,
@@ -203,10 +209,12 @@ impl Actions {
         })
     }
 
-    /// Waits for what still runs, within its time.
-    pub fn finish(&mut self) {
+    /// Waits for what still runs, within its time and not for long: someone wants to shut down.
+    pub fn finish(&mut self, counters: &Counters) {
+        let latest = Instant::now() + LAST_WAIT;
+        self.running.iter_mut().for_each(|running| running.until = running.until.min(latest));
         while !self.running.is_empty() {
-            self.reap();
+            self.reap(counters);
             std::thread::sleep(Duration::from_millis(20));
         }
     }

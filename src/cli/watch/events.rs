@@ -139,6 +139,7 @@ pub fn summary(counts: &Counts) -> String {
         (counts.damaged, "damaged"),
         (counts.garbage_bytes, "bytes of garbage"),
         (counts.reconnects, "reconnects"),
+        (counts.failed_actions, "failed actions"),
     ] {
         if count > 0 {
             text.push_str(&format!(", {count} {what}"));

@@ -291,8 +291,8 @@ pub fn run(args: &WatchArgs, global: &Global) -> Result<Outcome, Failure> {
         watcher = session.resume(scene, calm, &past, &frame)?;
         session.take(*frame, &mut watcher)?;
     }
-    let counts = frames.counters().counts();
     session.finish(&watcher);
+    let counts = frames.counters().counts();
     let ended = frames.finish();
     if !global.quiet {
         complain(&events::summary(&counts));

@@ -174,6 +174,7 @@ fn count_metrics(counts: &Counts, watcher: &Watcher<'_>, keep: &Keep) -> String 
     counter("frames_damaged_total", "Frames that could not be decoded.", counts.damaged);
     counter("garbage_bytes_total", "Bytes between frames.", counts.garbage_bytes);
     counter("reconnects_total", "Times the source was opened again.", counts.reconnects);
+    counter("failed_actions_total", "What rules could not do.", counts.failed_actions);
     if let Some((rows, errors)) = keep.counts() {
         counter("index_errors_total", "Failures to write the index.", errors);
         let _ = writeln!(text, "# TYPE sextant_index_rows gauge\nsextant_index_rows {rows}");

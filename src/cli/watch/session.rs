@@ -49,9 +49,7 @@ impl Session<'_> {
     ) -> Result<Option<(CompiledLabels, Box<Prepared>)>, Failure> {
         loop {
             let next = self.frames.next(PATIENCE);
-            for notice in self.frames.counters().take_notices() {
-                complain(&notice);
-            }
+            self.tell_notices();
             match next {
                 Next::Frame(frame) => match self.outputs.changed_labels() {
                     Some(labels) => return Ok(Some((labels, frame))),
@@ -60,6 +58,7 @@ impl Session<'_> {
                 Next::Nothing => {}
                 Next::End => return Ok(None),
             }
+            self.actions.reap(self.frames.counters());
             self.service.beat(self.frames, watcher, &self.keep, &self.outputs);
             self.outputs.beat(self.frames, watcher, &self.keep);
             if self.interrupt.came() {
@@ -92,12 +91,22 @@ impl Session<'_> {
         Ok(watcher)
     }
 
+    fn tell_notices(&self) {
+        self.frames.counters().take_notices().iter().for_each(|notice| complain(notice));
+    }
+
     /// Takes a frame through all of it.
     pub fn take(&mut self, mut frame: Prepared, watcher: &mut Watcher<'_>) -> Result<(), Failure> {
         let mut embeddings: Vec<Embedding> = Vec::with_capacity(frame.grids.len());
         for (region, grid) in frame.grids.iter().enumerate() {
-            let embedding = self.encoder.pixel_grid(grid, "frame");
-            let embedding = embedding.map_err(|e| Failure::Unfit(e.to_string()))?;
+            let embedding = match self.encoder.pixel_grid(grid, "frame") {
+                Ok(embedding) => embedding,
+                // One frame that the model cannot take is no reason to watch no more.
+                Err(error) => {
+                    self.frames.counters().damaged_frame(error.to_string());
+                    return Ok(());
+                }
+            };
             watcher.look(region, &embedding).expect("one encoder has one space");
             embeddings.push(embedding);
         }
@@ -121,7 +130,9 @@ impl Session<'_> {
         for (region, label, change, score) in &collected {
             let happening = Happening { region: *region, label, change: *change, score: *score };
             let scores = (watcher.scene().names(), watcher.scores(*region));
-            self.actions.take(&frame, &happening, scores, embeddings.get(*region), self.encoder);
+            let counters = self.frames.counters();
+            let embedding = embeddings.get(*region);
+            self.actions.take(&frame, &happening, scores, embedding, self.encoder, counters);
         }
         self.printer.sample(&frame, watcher)?;
         self.keep.take(&frame, &embeddings, !collected.is_empty());
@@ -135,7 +146,8 @@ impl Session<'_> {
     /// Writes what is not yet written, and says that it is over.
     pub fn finish(&mut self, watcher: &Watcher<'_>) {
         self.keep.finish();
-        self.actions.finish();
+        self.actions.finish(self.frames.counters());
+        self.tell_notices();
         self.outputs.finish();
         self.service.end(self.frames, watcher, &self.keep, &self.outputs);
     }
