@@ -12,6 +12,7 @@ use sextant::{Embedding, Encoder};
 use super::super::Failure;
 use super::super::output::complain;
 use super::actions::open_index;
+use super::source_name::without_password;
 use super::thumbnails::{self, Thumbnails};
 
 /// How often rows are made durable.
@@ -88,7 +89,7 @@ impl Keep {
         let Some(folder) = &args.index else { return Ok(Self { store: None }) };
         let unfit = |error: IndexError| Failure::Unfit(error.to_string());
         let writer = open_index(folder, encoder).map_err(unfit)?;
-        let source: String = source.chars().filter(|c| !c.is_control()).take(200).collect();
+        let source = without_password(source);
         let tags = Tag::new("source", source.as_str()).and_then(|tag| Tags::new([tag]));
         let dimension = encoder.package().manifest().dimension;
         // A row: the vector, its columns, and a key of this length; removed rows take up to a

@@ -10,6 +10,7 @@ mod mqtt;
 mod outputs;
 mod service;
 mod session;
+mod source_name;
 mod thumbnails;
 
 use std::path::{Path, PathBuf};

@@ -33,6 +33,7 @@ use super::super::output::complain;
 use super::super::{Failure, Global};
 use super::events::EventLine;
 use super::outputs::Surroundings;
+use super::source_name::without_password;
 
 /// How old the metrics may be that a scrape gets.
 const METRICS_EVERY: Duration = Duration::from_secs(1);
@@ -73,7 +74,10 @@ impl Page {
     ) -> Result<Option<Self>, Failure> {
         let Some(address) = args.http else { return Ok(None) };
         let access = Access::new(address, args.http_token_file.as_deref())?;
-        let source = shown_source(surroundings.source);
+        let source = match surroundings.source {
+            "-" => "standard input".to_owned(),
+            source => without_password(source),
+        };
         let board = Arc::new(Board::new(surroundings.regions, source, surroundings.enter));
         let site = Site {
             board: Arc::clone(&board),
@@ -130,20 +134,6 @@ impl Page {
     }
 }
 
-/// The source without the password that an address may hold, and not too long.
-fn shown_source(source: &str) -> String {
-    let shown = match source.split_once("://") {
-        Some((scheme, rest)) => {
-            let host_end = rest.find('/').unwrap_or(rest.len());
-            let after = rest[..host_end].rfind('@').map_or(0, |at| at + 1);
-            format!("{scheme}://{}", &rest[after..])
-        }
-        None if source == "-" => "standard input".to_owned(),
-        None => source.to_owned(),
-    };
-    shown.chars().filter(|c| !c.is_control()).take(200).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,12 +148,5 @@ mod tests {
         for text in ["", "example.org:80", "127.0.0.1", "70000", "::"] {
             assert!(address(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn passwords_are_not_shown() {
-        assert_eq!(shown_source("rtsp://me:p@ss@cam:554/a@b"), "rtsp://cam:554/a@b");
-        assert_eq!(shown_source("rtsp://cam/x"), "rtsp://cam/x");
-        assert_eq!(shown_source("a@b.mp4\n"), "a@b.mp4");
     }
 }

@@ -133,11 +133,14 @@ impl Request {
         }
         let Some(length) = self.header("content-length") else { return Ok(0) };
         let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
+        // The standard library would take a sign too, HTTP does not (RFC 9110, section 8.6).
+        if !digits {
+            return Err(RequestError::Malformed("Content-Length is not a number".to_owned()));
+        }
         match length.parse::<u64>() {
             Ok(length) if length <= MAX_BODY as u64 => Ok(length as usize),
             // Digits that no number holds are too many bytes as well.
-            _ if digits => Err(RequestError::BodyTooLarge),
-            _ => Err(RequestError::Malformed("Content-Length is not a number".to_owned())),
+            _ => Err(RequestError::BodyTooLarge),
         }
     }
 }
