@@ -21,6 +21,10 @@ const TILE: u32 = TILE_ROWS as u32;
 /// Rows that are compared at once in the second pass.
 const TOGETHER: usize = 64;
 const BLOCKS_AT_ONCE: u32 = 32;
+/// One tile of this many is looked at beforehand, to guess how near the nearest are.
+const ONE_TILE_OF: usize = 64;
+/// No guess: every row may enter.
+const ANY: u64 = u64::MAX;
 
 /// The rows nearest in bits, in memory fixed beforehand: a buffer of twice as many as are
 /// wanted, cut to the better half when it is full.
@@ -33,8 +37,8 @@ struct Nearest {
 }
 
 impl Nearest {
-    fn new(limit: usize) -> Self {
-        Self { buffer: Box::default(), limit: limit.clamp(1, CANDIDATES), threshold: u64::MAX }
+    fn new(limit: usize, threshold: u64) -> Self {
+        Self { buffer: Box::default(), limit: limit.clamp(1, CANDIDATES), threshold }
     }
 
     fn show(&mut self, distance: u32, row: u32) {
@@ -51,7 +55,7 @@ impl Nearest {
     /// Shows the rows of a tile whose bit in `mask` is set.
     fn show_tile(&mut self, distances: &[u32], first: u32, mask: u64) {
         for (part, distances) in distances.chunks(16).enumerate() {
-            let limit = (self.threshold >> 32) as u32;
+            let limit = ((self.threshold - 1) >> 32) as u32;
             if distances.iter().fold(false, |any, &distance| any | (distance <= limit)) {
                 for (at, &distance) in (part * 16..).zip(distances) {
                     if mask >> at & 1 == 1 {
@@ -124,6 +128,8 @@ impl Reader {
         }
     }
 
+    /// The rows nearest in bits. A guess at the distance of the last of them, from a few rows, keeps most
+    /// others from being handled at all; a guess that was too low is found out, and done without.
     fn nearest(
         &self,
         sketch: &Sketch,
@@ -133,10 +139,57 @@ impl Reader {
         filter: &CompiledFilter<'_>,
         threads: usize,
     ) -> Vec<Nearest> {
-        let blocks = sketch.rows() / BLOCK as u32;
+        let guesses = self.guesses(sketch, machine, queries, wanted, filter);
+        let below = |thresholds: &[u64]| {
+            let work = Pass { sketch, machine, queries, wanted, filter, thresholds };
+            self.nearest_below(&work, threads)
+        };
+        let found = below(&guesses);
+        let short = |(nearest, &guess): (&Nearest, &u64)| {
+            guess != ANY && nearest.buffer.len() < nearest.limit
+        };
+        if found.iter().zip(&guesses).any(short) {
+            return below(&vec![ANY; queries.len()]);
+        }
+        found
+    }
+
+    /// For each query a distance that, by a sample of rows, somewhat more than `wanted` rows stay below.
+    fn guesses(
+        &self,
+        sketch: &Sketch,
+        machine: Machine,
+        queries: &[Vec<u8>],
+        wanted: usize,
+        filter: &CompiledFilter<'_>,
+    ) -> Vec<u64> {
+        let expected = wanted.clamp(1, CANDIDATES) as f64 / ONE_TILE_OF as f64;
+        // Four standard deviations of a count: one guess in some ten thousands is too low.
+        let rank = (expected + 4.0 * expected.sqrt() + 8.0) as usize;
+        let mut samples = vec![Vec::new(); queries.len()];
+        let covered = sketch.rows() / BLOCK as u32 * BLOCK as u32;
+        for first in (0..covered).step_by(TILE_ROWS * ONE_TILE_OF) {
+            let mask = filter.mask(self, first / TILE);
+            for (sample, query) in samples.iter_mut().zip(queries).filter(|_| mask != 0) {
+                let mut distances = [0; TILE_ROWS];
+                hamming_tiles(machine, query, sketch.tile(first), &mut distances);
+                let chosen = distances.iter().enumerate().filter(|(at, _)| mask >> at & 1 == 1);
+                sample.extend(chosen.map(|(_, &distance)| distance));
+            }
+        }
+        let guess = |mut sample: Vec<u32>| match sample.len() > 2 * rank {
+            true => u64::from(*sample.select_nth_unstable(rank).1 + 1) << 32,
+            false => ANY,
+        };
+        samples.into_iter().map(guess).collect()
+    }
+
+    fn nearest_below(&self, pass: &Pass<'_>, threads: usize) -> Vec<Nearest> {
+        let blocks = pass.sketch.rows() / BLOCK as u32;
         let next = AtomicU32::new(0);
         let work = || {
-            let mut nearest: Vec<_> = queries.iter().map(|_| Nearest::new(wanted)).collect();
+            let empty = |&threshold| Nearest::new(pass.wanted, threshold);
+            let mut nearest: Vec<_> = pass.thresholds.iter().map(empty).collect();
             loop {
                 let taken = next.fetch_add(BLOCKS_AT_ONCE, Ordering::Relaxed);
                 if taken >= blocks {
@@ -144,12 +197,12 @@ impl Reader {
                 }
                 let end = blocks.min(taken + BLOCKS_AT_ONCE) * BLOCK as u32;
                 for first in (taken * BLOCK as u32..end).step_by(TILE as usize) {
-                    let mask = filter.mask(self, first / TILE);
+                    let mask = pass.filter.mask(self, first / TILE);
                     if mask != 0 {
-                        let bits = sketch.tile(first);
-                        for (nearest, query) in nearest.iter_mut().zip(queries) {
+                        let bits = pass.sketch.tile(first);
+                        for (nearest, query) in nearest.iter_mut().zip(pass.queries) {
                             let mut distances = [0; TILE_ROWS];
-                            hamming_tiles(machine, query, bits, &mut distances);
+                            hamming_tiles(pass.machine, query, bits, &mut distances);
                             nearest.show_tile(&distances, first, mask);
                         }
                     }
@@ -159,5 +212,92 @@ impl Reader {
         on_threads(threads, work, |all, more| {
             all.iter_mut().zip(more).for_each(|(nearest, other)| nearest.merge(other));
         })
+    }
+}
+
+/// What one pass over the bits goes by.
+struct Pass<'a> {
+    sketch: &'a Sketch,
+    machine: Machine,
+    /// The bits of each query.
+    queries: &'a [Vec<u8>],
+    wanted: usize,
+    filter: &'a CompiledFilter<'a>,
+    /// For each query, what a row must be below to enter.
+    thresholds: &'a [u64],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedding::{Modality, SpaceId};
+    use crate::index::{Filter, Index, NewRow};
+
+    const DIMENSION: usize = 32;
+
+    fn space() -> SpaceId {
+        SpaceId::from_bytes([7; 32])
+    }
+
+    /// An arbitrary direction, by the mixing function of SplitMix64.
+    fn arbitrary(number: u64) -> Vec<f32> {
+        let component = |at: usize| {
+            let mut x = (number * DIMENSION as u64 + at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((x ^ x >> 31) >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..DIMENSION).map(component).collect()
+    }
+
+    fn embedding(vector: Vec<f32>) -> Embedding {
+        Embedding::new(space(), Modality::Image, vector).unwrap()
+    }
+
+    /// Rows that the passes with and without a guess choose, and whether a first pass found too few.
+    fn chosen(vector: impl Fn(u64) -> Vec<f32>) -> ([Vec<u32>; 2], bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("i");
+        let mut writer = Index::create(&path, space(), DIMENSION).unwrap();
+        let rows: Vec<_> = (0..65_536u64).map(|i| (i.to_string(), embedding(vector(i)))).collect();
+        let rows: Vec<NewRow> = rows.iter().map(|(k, e)| NewRow::new(k.as_bytes(), e)).collect();
+        writer.append(&rows).unwrap();
+        assert!(writer.build_sketch().unwrap());
+        let reader = Index::open(&path).unwrap();
+        let sketch = Sketch::open(&path, reader.head()).unwrap();
+        let machine = Machine::active().unwrap();
+        let queries = [sketch.of(embedding(vector(0)).values())];
+        let all = Filter::default();
+        let filter = all.compile(&reader);
+        let wanted = 640;
+        let guesses = reader.guesses(&sketch, machine, &queries, wanted, &filter);
+        assert_ne!(guesses, [ANY]);
+        let pass = |thresholds: &[u64]| {
+            let queries = &queries[..];
+            let pass =
+                Pass { sketch: &sketch, machine, queries, wanted, filter: &filter, thresholds };
+            reader.nearest_below(&pass, 1).remove(0)
+        };
+        let short = pass(&guesses).buffer.len() < wanted;
+        let guessed = reader.nearest(&sketch, machine, &queries, wanted, &filter, 2).remove(0);
+        ([guessed, pass(&[ANY])].map(Nearest::into_rows), short)
+    }
+
+    #[test]
+    fn a_guess_changes_nothing_but_the_time() {
+        let ([guessed, all], short) = chosen(arbitrary);
+        assert_eq!(all.len(), 640);
+        assert_eq!(guessed, all);
+        assert!(!short);
+    }
+
+    #[test]
+    fn a_guess_that_was_too_low_is_done_without() {
+        // The first six of the sampled tiles alone hold what is nearest: more than their share.
+        let period = (TILE_ROWS * ONE_TILE_OF) as u64;
+        let near = |i: u64| i % period < TILE_ROWS as u64 && i / period < 6;
+        let ([guessed, all], short) = chosen(|i| arbitrary(if near(i) { 0 } else { i + 1 }));
+        assert!(short);
+        assert_eq!(guessed, all);
     }
 }
