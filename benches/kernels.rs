@@ -280,7 +280,8 @@ fn main() {
     println!("kernels {machine}, one thread; peak {:.1} GMAC/s\n", peak / 1e9);
     println!("| kernel | µs, median | GMAC/s | share of peak |");
     println!("|---|---|---|---|");
-    let budget = Budget { runs: 400, longest: Duration::from_millis(300) };
+    let warm_up = Duration::ZERO;
+    let budget = Budget { warm_up, runs: 400, longest: Duration::from_millis(300) };
     let mut checked = Vec::new();
     for case in cases() {
         let mut work = (case.prepare)(machine);

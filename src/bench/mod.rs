@@ -93,7 +93,11 @@ impl Default for BenchOptions {
     /// Everything, 50 runs or five seconds each, short and long texts, 100 000 rows.
     fn default() -> Self {
         Self {
-            budget: Budget { runs: 50, longest: Duration::from_secs(5) },
+            budget: Budget {
+                warm_up: Duration::from_millis(300),
+                runs: 50,
+                longest: Duration::from_secs(5),
+            },
             stages: Stage::ALL.to_vec(),
             picture: None,
             tokens: vec![8, 77],

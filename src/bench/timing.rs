@@ -10,6 +10,9 @@ const FEWEST_RUNS: usize = 3;
 /// How often work is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
+    /// Untimed runs go on for this long, and there is at least one: a scheduler takes a while to
+    /// move a new thread to a processor of its own, and a processor to raise its clock.
+    pub warm_up: Duration,
     /// Runs that are timed.
     pub runs: usize,
     /// No further run starts after this time, three runs excepted.
@@ -30,12 +33,16 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Runs `work` once to warm up, then as often as `budget` says.
+    /// Runs `work` to warm up, then as often as `budget` says.
     ///
     /// # Errors
     /// The first error of `work`.
     pub fn measure<E>(budget: &Budget, mut work: impl FnMut() -> Result<(), E>) -> Result<Self, E> {
+        let start = Instant::now();
         work()?;
+        while start.elapsed() < budget.warm_up {
+            work()?;
+        }
         let mut times = Vec::with_capacity(budget.runs);
         let start = Instant::now();
         while times.len() < FEWEST_RUNS
@@ -79,14 +86,28 @@ mod tests {
     #[test]
     fn a_budget_bounds_runs_and_errors_end_them() {
         let mut count = 0;
-        let budget = Budget { runs: 5, longest: Duration::from_secs(60) };
+        let long = Duration::from_secs(60);
+        let budget = Budget { warm_up: Duration::ZERO, runs: 5, longest: long };
         let timing = Timing::measure(&budget, || {
             count += 1;
             Ok::<_, ()>(())
         });
         assert_eq!((timing.map(|t| t.runs), count), (Ok(5), 6));
-        let spent = Budget { runs: 1000, longest: Duration::ZERO };
+        let spent = Budget { runs: 1000, longest: Duration::ZERO, ..budget };
         assert_eq!(Timing::measure(&spent, || Ok::<_, ()>(())).map(|t| t.runs), Ok(FEWEST_RUNS));
         assert_eq!(Timing::measure(&budget, || Err("broken")), Err("broken"));
+    }
+
+    #[test]
+    fn warming_up_is_not_timed() {
+        let (mut count, warm_up) = (0, Duration::from_millis(20));
+        let budget = Budget { warm_up, runs: 5, longest: Duration::from_secs(60) };
+        let timing = Timing::measure(&budget, || {
+            count += 1;
+            std::thread::sleep(Duration::from_millis(5));
+            Ok::<_, ()>(())
+        });
+        assert_eq!(timing.map(|t| t.runs), Ok(5));
+        assert!((6..=9).contains(&count), "{count} runs");
     }
 }

@@ -45,8 +45,8 @@ fn stage_parser() -> impl TypedValueParser<Value = Stage> {
 pub fn run(args: &BenchArgs, global: &Global) -> Result<Outcome, Failure> {
     global.require_format(&[Format::Text, Format::Json, Format::Markdown])?;
     let longest = Duration::from_secs(args.seconds);
-    let budget = Budget { runs: args.iterations as usize, longest };
-    let mut options = BenchOptions { budget, ..BenchOptions::default() };
+    let mut options = BenchOptions::default();
+    options.budget = Budget { runs: args.iterations as usize, longest, ..options.budget };
     options.tokens = args.tokens.iter().map(|&n| n as usize).collect();
     options.rows = args.rows;
     if !args.only.is_empty() {
