@@ -39,7 +39,7 @@ pub mod watch;
 pub use embedding::{Embedding, EmbeddingError, Modality, SpaceId};
 pub use encode::{
     EncodeError, Encoder, MAX_TEXT_BYTES, PlaceGrid, TextError, TextTokenizer, Tokens,
-    layers as image_layers,
+    layer_of as image_layer_of, layers as image_layers,
 };
 pub use kernel::{FORCE_VARIABLE, Machine, MachineError};
 pub use label::{

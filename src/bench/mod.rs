@@ -15,6 +15,7 @@ use crate::model::Package;
 
 pub use error::BenchError;
 pub use host::Host;
+pub use photo::synthetic_jpeg;
 pub use run::run;
 pub use timing::{Budget, Timing};
 

@@ -13,8 +13,8 @@ use sextant::space::Points;
 use sextant::space::align::{AlignOptions, AlignReport, Alignment, Pairs, fit};
 use sextant::{Derived, Embedding, EncodeError, Encoder, derive_model};
 
-use super::inputs;
-use super::output::{complain, json_line, stdout};
+use super::inputs::{embed_each, numbered};
+use super::output::{complain, print_result};
 use super::progress::Progress;
 use super::{Failure, Format, Global, Outcome};
 
@@ -116,27 +116,9 @@ pub fn embed_pairs(
     }
     let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
     let progress = Progress::new(files.len(), "pictures", global.quiet);
-    let (mut images, mut place, mut failed) = (Vec::new(), Vec::new(), 0);
-    inputs::in_order(
-        &files,
-        &progress,
-        |path| encoder.image_file(path),
-        |_, result| {
-            match result {
-                Ok(embedding) => {
-                    place.push(Some(images.len()));
-                    images.push(embedding);
-                }
-                Err(error) => {
-                    complain(&error.to_string());
-                    place.push(None);
-                    failed += 1;
-                }
-            }
-            Ok(())
-        },
-    )?;
+    let (images, place) = numbered(embed_each(&files, encoder, &progress)?);
     drop(progress);
+    let failed = files.len() - images.len();
     let captions: Vec<(usize, &str)> = table
         .iter()
         .filter_map(|(file, caption)| Some((place[seen[file.as_str()]]?, caption.as_str())))
@@ -192,29 +174,26 @@ fn write(
 }
 
 fn print(line: &AlignLine<'_>, format: Format) -> std::io::Result<()> {
-    let mut out = stdout();
-    if format == Format::Json {
-        json_line(&mut out, line)?;
-        return out.flush();
-    }
-    let AlignReport { before, after, .. } = line.report;
-    writeln!(
-        out,
-        "fitted to {} captions, stopped by {}, judged on {} held-out captions of {} pictures ({} s)",
-        line.report.fitted, line.report.stopping, before.captions, before.images, line.seconds
-    )?;
-    writeln!(out, "caption finds picture   before    after")?;
-    for (rank, before, after) in [
-        (1, before.at_1, after.at_1),
-        (5, before.at_5, after.at_5),
-        (10, before.at_10, after.at_10),
-    ] {
-        writeln!(out, "  R@{rank:<18} {:>6.1} %  {:>6.1} %", before * 100.0, after * 100.0)?;
-    }
-    let (before, after) = (line.report.loss_before, line.report.loss_after);
-    writeln!(out, "  contrastive loss     {before:>6.3}    {after:>6.3}")?;
-    if let Some(folder) = line.written {
-        writeln!(out, "{folder}: written")?;
-    }
-    out.flush()
+    print_result(line, format, |out| {
+        let AlignReport { before, after, .. } = line.report;
+        writeln!(
+            out,
+            "fitted to {} captions, stopped by {}, judged on {} held-out captions of {} pictures ({} s)",
+            line.report.fitted, line.report.stopping, before.captions, before.images, line.seconds
+        )?;
+        writeln!(out, "caption finds picture   before    after")?;
+        for (rank, before, after) in [
+            (1, before.at_1, after.at_1),
+            (5, before.at_5, after.at_5),
+            (10, before.at_10, after.at_10),
+        ] {
+            writeln!(out, "  R@{rank:<18} {:>6.1} %  {:>6.1} %", before * 100.0, after * 100.0)?;
+        }
+        let (before, after) = (line.report.loss_before, line.report.loss_after);
+        writeln!(out, "  contrastive loss     {before:>6.3}    {after:>6.3}")?;
+        if let Some(folder) = line.written {
+            writeln!(out, "{folder}: written")?;
+        }
+        Ok(())
+    })
 }

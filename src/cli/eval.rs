@@ -14,9 +14,9 @@ use sextant::space::{Centres, centred};
 use sextant::{Embedding, EncodeError, Encoder, ScoreOptions, Scorer};
 
 use super::hubs::Hubs;
-use super::inputs;
+use super::inputs::{self, embed_each, numbered};
 use super::label::LabelSource;
-use super::output::{complain, json_line, stdout};
+use super::output::{complain, print_result};
 use super::progress::Progress;
 use super::{Failure, Format, Global, Outcome};
 
@@ -160,28 +160,9 @@ fn run_retrieve(
     }
     let files: Vec<PathBuf> = names.iter().map(|name| images.join(name)).collect();
     let progress = Progress::new(files.len(), "pictures", global.quiet);
-    let (mut gallery, mut place, mut failed) = (Vec::new(), vec![None; files.len()], 0);
-    let mut next = 0..;
-    inputs::in_order(
-        &files,
-        &progress,
-        |path| encoder.image_file(path),
-        |_, result| {
-            let index = next.next().unwrap_or_default();
-            match result {
-                Ok(embedding) => {
-                    place[index] = Some(gallery.len());
-                    gallery.push(embedding);
-                }
-                Err(error) => {
-                    complain(&error.to_string());
-                    failed += 1;
-                }
-            }
-            Ok(())
-        },
-    )?;
+    let (mut gallery, place) = numbered(embed_each(&files, &encoder, &progress)?);
     drop(progress);
+    let failed = files.len() - gallery.len();
     let queries: Vec<(usize, &str)> = table
         .iter()
         .filter_map(|(file, caption)| Some((place[seen[file.as_str()]]?, caption.as_str())))
@@ -231,10 +212,7 @@ fn usage(error: EvalError) -> Failure {
 }
 
 fn print_classify(report: &ClassifyReport, format: Format) -> std::io::Result<()> {
-    let mut out = stdout();
-    if format == Format::Json {
-        json_line(&mut out, report)?;
-    } else {
+    print_result(report, format, |out| {
         let percent = |share: f64| share * 100.0;
         writeln!(out, "pictures    {} ({} failed)", report.n, report.failed)?;
         writeln!(out, "classes     {}", report.classes)?;
@@ -243,15 +221,12 @@ fn print_classify(report: &ClassifyReport, format: Format) -> std::io::Result<()
         writeln!(out, "confidence  {:.1} % on average", percent(report.confidence))?;
         writeln!(out, "ECE         {:.1} %", percent(report.ece))?;
         writeln!(out, "unknown     {:.1} %", percent(report.unknown))?;
-    }
-    out.flush()
+        Ok(())
+    })
 }
 
 fn print_retrieve(report: &RetrieveReport, format: Format) -> std::io::Result<()> {
-    let mut out = stdout();
-    if format == Format::Json {
-        json_line(&mut out, report)?;
-    } else {
+    print_result(report, format, |out| {
         writeln!(
             out,
             "{} pictures, {} captions ({} failed)",
@@ -264,6 +239,6 @@ fn print_retrieve(report: &RetrieveReport, format: Format) -> std::io::Result<()
             let ranks = recall.iter().map(|(k, share)| format!("R@{k} {:.1} %", share * 100.0));
             writeln!(out, "{name}: {}", ranks.collect::<Vec<_>>().join(", "))?;
         }
-    }
-    out.flush()
+        Ok(())
+    })
 }

@@ -10,8 +10,8 @@ use sextant::index::parse_query;
 use sextant::space::{Centres, combine_centred};
 use sextant::{Embedding, Encoder, Modality};
 
-use super::inputs::{self, expand};
-use super::output::{complain, json_line, stdout};
+use super::inputs::{embed_each, expand};
+use super::output::{complain, print_result};
 use super::progress::Progress;
 use super::{Failure, Format, Global, Outcome, query};
 
@@ -62,21 +62,16 @@ fn gallery(
     let mut failed = found.failed;
     let mut gallery = Gallery { points: Vec::new(), places: BTreeMap::new() };
     let progress = Progress::new(found.files.len(), "pictures", global.quiet);
-    let work = |path: &Path| encoder.image_file(path);
-    inputs::in_order(&found.files, &progress, work, |path, result| {
-        match result {
-            Ok(point) => {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                gallery.places.insert(name, gallery.points.len());
-                gallery.points.push(point);
-            }
-            Err(error) => {
-                complain(&error.to_string());
-                failed += 1;
-            }
-        }
-        Ok(())
-    })?;
+    let points = embed_each(&found.files, encoder, &progress)?;
+    for (path, point) in found.files.iter().zip(points) {
+        let Some(point) = point else {
+            failed += 1;
+            continue;
+        };
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        gallery.places.insert(name, gallery.points.len());
+        gallery.points.push(point);
+    }
     Ok((gallery, failed))
 }
 
@@ -123,27 +118,24 @@ fn ask(asked: &ComposedQuery, gallery: &Gallery, encoder: &Encoder) -> Result<Wa
 }
 
 fn print(reports: &BTreeMap<&str, ComposeReport>, format: Format) -> std::io::Result<()> {
-    let mut out = stdout();
-    if format == Format::Json {
-        json_line(&mut out, reports)?;
-        return out.flush();
-    }
-    writeln!(out, "asked by              R@1     R@5    R@10  median rank")?;
-    for (key, shown) in [
-        ("picture", "the picture alone"),
-        ("words", "the words alone"),
-        ("sum", "both, as they are"),
-        ("sum_corrected", "both, gap corrected"),
-    ] {
-        if let Some(ComposeReport { recall, median_rank, .. }) = reports.get(key) {
-            write!(out, "{shown:<19}")?;
-            for share in recall.values() {
-                write!(out, " {:>5.1} %", share * 100.0)?;
+    print_result(reports, format, |out| {
+        writeln!(out, "asked by              R@1     R@5    R@10  median rank")?;
+        for (key, shown) in [
+            ("picture", "the picture alone"),
+            ("words", "the words alone"),
+            ("sum", "both, as they are"),
+            ("sum_corrected", "both, gap corrected"),
+        ] {
+            if let Some(ComposeReport { recall, median_rank, .. }) = reports.get(key) {
+                write!(out, "{shown:<19}")?;
+                for share in recall.values() {
+                    write!(out, " {:>5.1} %", share * 100.0)?;
+                }
+                writeln!(out, "  {median_rank:>11}")?;
             }
-            writeln!(out, "  {median_rank:>11}")?;
         }
-    }
-    let n = reports.values().next().map_or(0, |report| report.n);
-    writeln!(out, "{n} queries")?;
-    out.flush()
+        let n = reports.values().next().map_or(0, |report| report.n);
+        writeln!(out, "{n} queries")?;
+        Ok(())
+    })
 }

@@ -10,7 +10,7 @@ use sextant::eval::{Visit, WatchReport, compare_visits, read_visits};
 use sextant::watch::{Change, Happening, Moment, Next, UNKNOWN, Watcher};
 
 use super::label::LabelSource;
-use super::output::{complain, json_line, stdout};
+use super::output::{complain, print_result};
 use super::watch::Seeing;
 use super::{Failure, Format, Global, Outcome};
 
@@ -138,47 +138,44 @@ impl Visits {
 }
 
 fn print(line: &ReportLine, format: Format) -> std::io::Result<()> {
-    let mut out = stdout();
-    if format == Format::Json {
-        json_line(&mut out, line)?;
-        return out.flush();
-    }
-    writeln!(
-        out,
-        "{:.1} s, {} frames ({} encoded), {} true visits",
-        line.seconds, line.frames, line.encoded, line.watch.visits
-    )?;
-    writeln!(out, "               consensus   per-frame best")?;
-    let (ours, naive) = (&line.watch, &line.argmax);
-    let delay = |d: Option<f64>| d.map_or("–".to_owned(), |d| format!("{d:.2} s"));
-    for (name, a, b) in [
-        ("events", ours.events.to_string(), naive.events.to_string()),
-        ("precision", format!("{:.3}", ours.precision), format!("{:.3}", naive.precision)),
-        ("recall", format!("{:.3}", ours.recall), format!("{:.3}", naive.recall)),
-        (
-            "per visit",
-            format!("{:.2}", ours.events_per_visit),
-            format!("{:.2}", naive.events_per_visit),
-        ),
-        (
-            "per hour",
-            format!("{:.0}", ours.events_per_hour),
-            format!("{:.0}", naive.events_per_hour),
-        ),
-        ("median delay", delay(ours.median_delay), delay(naive.median_delay)),
-    ] {
-        writeln!(out, "{name:<14} {a:>9}   {b:>14}")?;
-    }
-    writeln!(out, "\nconsensus      visits  found  events  right  median  longest delay")?;
-    for label in &ours.labels {
-        let [name, median, longest] =
-            [label.label.clone(), delay(label.median_delay), delay(label.longest_delay)];
-        let (visits, found) = (label.visits, label.found);
-        let (events, right) = (label.events, label.right);
+    print_result(line, format, |out| {
         writeln!(
             out,
-            "{name:<20} {visits}  {found:>5}  {events:>6}  {right:>5}  {median:>6}  {longest:>7}"
+            "{:.1} s, {} frames ({} encoded), {} true visits",
+            line.seconds, line.frames, line.encoded, line.watch.visits
         )?;
-    }
-    out.flush()
+        writeln!(out, "               consensus   per-frame best")?;
+        let (ours, naive) = (&line.watch, &line.argmax);
+        let delay = |d: Option<f64>| d.map_or("–".to_owned(), |d| format!("{d:.2} s"));
+        for (name, a, b) in [
+            ("events", ours.events.to_string(), naive.events.to_string()),
+            ("precision", format!("{:.3}", ours.precision), format!("{:.3}", naive.precision)),
+            ("recall", format!("{:.3}", ours.recall), format!("{:.3}", naive.recall)),
+            (
+                "per visit",
+                format!("{:.2}", ours.events_per_visit),
+                format!("{:.2}", naive.events_per_visit),
+            ),
+            (
+                "per hour",
+                format!("{:.0}", ours.events_per_hour),
+                format!("{:.0}", naive.events_per_hour),
+            ),
+            ("median delay", delay(ours.median_delay), delay(naive.median_delay)),
+        ] {
+            writeln!(out, "{name:<14} {a:>9}   {b:>14}")?;
+        }
+        writeln!(out, "\nconsensus      visits  found  events  right  median  longest delay")?;
+        for label in &ours.labels {
+            let [name, median, longest] =
+                [label.label.clone(), delay(label.median_delay), delay(label.longest_delay)];
+            let (visits, found) = (label.visits, label.found);
+            let (events, right) = (label.events, label.right);
+            writeln!(
+                out,
+                "{name:<20} {visits}  {found:>5}  {events:>6}  {right:>5}  {median:>6}  {longest:>7}"
+            )?;
+        }
+        Ok(())
+    })
 }

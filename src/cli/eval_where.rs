@@ -8,7 +8,7 @@ use sextant::space::place::{PlaceFeatures, Region, SCALES, Spot};
 use sextant::{EncodeError, decode_file};
 
 use super::inputs;
-use super::output::{complain, json_line, stdout};
+use super::output::{complain, print_result};
 use super::progress::Progress;
 use super::where_::{BOX_SHARE, check_places, finder};
 use super::{Failure, Format, Global, Outcome};
@@ -62,10 +62,7 @@ pub fn run(images: &Path, instances: &Path, global: &Global) -> Result<Outcome, 
 }
 
 fn print(report: &PlaceReport, format: Format) -> std::io::Result<()> {
-    let mut out = stdout();
-    if format == Format::Json {
-        json_line(&mut out, report)?;
-    } else {
+    print_result(report, format, |out| {
         let percent = |share: f64| share * 100.0;
         writeln!(out, "things         {} ({} pictures failed)", report.n, report.failed)?;
         writeln!(out, "peak in box    {:.1} %", percent(report.peak_in_box))?;
@@ -84,6 +81,6 @@ fn print(report: &PlaceReport, format: Format) -> std::io::Result<()> {
             "whole overlap  {:.1} % (always answering everything)",
             percent(report.whole_overlap)
         )?;
-    }
-    out.flush()
+        Ok(())
+    })
 }

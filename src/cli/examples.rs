@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use sextant::space::examples::{ExampleClassifier, ExampleSet};
 use sextant::space::{Points, SpaceError};
 use sextant::{
-    CompiledLabels, Embedding, EncodeError, Encoder, Label, LabelSet, Labelling, ScoreOptions,
-    ScoredLabel, Scorer,
+    CompiledLabels, Embedding, Encoder, Label, LabelSet, Labelling, ScoreOptions, ScoredLabel,
+    Scorer,
 };
 
-use super::inputs::{self, expand};
+use super::inputs::{embed_each, expand};
 use super::label::compile_set;
 use super::output::complain;
 use super::progress::Progress;
@@ -158,22 +158,9 @@ fn embed(
         files.extend(found.files);
     }
     let progress = Progress::new(files.len(), "reading examples", global.quiet);
-    let work = |path: &Path| -> Result<Embedding, EncodeError> { encoder.image_file(path) };
-    let (mut embeddings, mut classes) = (Vec::new(), Vec::new());
-    let mut next = owners.into_iter();
-    inputs::in_order(&files, &progress, work, |_, result| {
-        let class = next.next().unwrap_or_default();
-        match result {
-            Ok(embedding) => {
-                embeddings.push(embedding);
-                classes.push(class);
-            }
-            Err(error) => {
-                complain(&error.to_string());
-                failed += 1;
-            }
-        }
-        Ok(())
-    })?;
+    let points = embed_each(&files, encoder, &progress)?;
+    failed += points.iter().filter(|point| point.is_none()).count();
+    let (embeddings, classes) =
+        points.into_iter().zip(owners).filter_map(|(point, class)| Some((point?, class))).unzip();
     Ok((embeddings, classes, failed))
 }

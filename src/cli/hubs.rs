@@ -7,8 +7,7 @@ use sextant::index::{Filter, Index, Reader, ScanOptions};
 use sextant::space::{HubCorrection, Points, Similarities, hub_discounts, sample};
 use sextant::{CompiledLabels, Embedding, Encoder, Modality, TextCache};
 
-use super::inputs::{self, expand};
-use super::output::complain;
+use super::inputs::{embed_each, expand};
 use super::progress::Progress;
 use super::search::Found;
 use super::{Failure, Global};
@@ -121,20 +120,7 @@ fn pictures(
     let files: Vec<PathBuf> =
         sample(found.len(), MOST, SEED).iter().map(|&place| found[place].clone()).collect();
     let progress = Progress::new(files.len(), "reading the bank", global.quiet);
-    let mut points = Vec::with_capacity(files.len());
-    inputs::in_order(
-        &files,
-        &progress,
-        |path| encoder.image_file(path),
-        |_, result| {
-            match result {
-                Ok(point) => points.push(point),
-                Err(error) => complain(&error.to_string()),
-            }
-            Ok(())
-        },
-    )?;
-    Ok(points)
+    Ok(embed_each(&files, encoder, &progress)?.into_iter().flatten().collect())
 }
 
 /// What each label loses, given typical pictures.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use sextant::{Embedding, Encoder};
 use walkdir::WalkDir;
 
 use super::output::complain;
@@ -57,6 +58,29 @@ pub fn expand(paths: &[PathBuf]) -> Inputs {
 pub fn is_picture(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+}
+
+/// Embeds every picture. What cannot be embedded is reported, and has no point.
+pub fn embed_each(
+    files: &[PathBuf],
+    encoder: &Encoder,
+    progress: &Progress,
+) -> io::Result<Vec<Option<Embedding>>> {
+    let mut points = Vec::with_capacity(files.len());
+    let work = |path: &Path| encoder.image_file(path);
+    in_order(files, progress, work, |_, result| {
+        points.push(result.map_err(|error| complain(&error.to_string())).ok());
+        Ok(())
+    })?;
+    Ok(points)
+}
+
+/// The points there are, and for each entry the place of its own among them.
+#[cfg(feature = "workbench")]
+pub fn numbered(points: Vec<Option<Embedding>>) -> (Vec<Embedding>, Vec<Option<usize>>) {
+    let mut count = 0..;
+    let places = points.iter().map(|point| point.as_ref().and_then(|_| count.next())).collect();
+    (points.into_iter().flatten().collect(), places)
 }
 
 /// Runs `work` on every file on all threads and hands the results to `sink` in order. A few

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use serde::Serialize;
 
+use super::Format;
+
 /// Prints a message to the person at the terminal.
 pub fn complain(message: &str) {
     let _ = writeln!(io::stderr().lock(), "sextant: {message}");
@@ -16,8 +18,25 @@ pub fn json_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()>
     out.write_all(b"\n")
 }
 
+/// Prints the one result of a command: as a line of JSON, or as `text` writes it.
+pub fn print_result<T: Serialize>(
+    result: &T,
+    format: Format,
+    text: impl FnOnce(&mut Output) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut out = stdout();
+    match format {
+        Format::Json => json_line(&mut out, result)?,
+        _ => text(&mut out)?,
+    }
+    out.flush()
+}
+
+/// Results go here.
+pub type Output = io::BufWriter<io::StdoutLock<'static>>;
+
 /// A buffered standard output.
-pub fn stdout() -> io::BufWriter<io::StdoutLock<'static>> {
+pub fn stdout() -> Output {
     io::BufWriter::new(io::stdout().lock())
 }
 
@@ -54,9 +73,9 @@ fn features() -> Vec<&'static str> {
         ("formats", cfg!(feature = "formats")),
         ("http", cfg!(feature = "http")),
         ("mqtt", cfg!(feature = "mqtt")),
-        ("mqtt", cfg!(feature = "mqtt")),
         ("parquet", cfg!(feature = "parquet")),
         ("text", cfg!(feature = "text")),
+        ("v4l2", cfg!(feature = "v4l2")),
         ("workbench", cfg!(feature = "workbench")),
     ];
     all.into_iter().filter(|(_, built)| *built).map(|(name, _)| name).collect()

@@ -9,7 +9,7 @@ use sextant::index::{Filter, Index, NewRow, Reader};
 use sextant::space::{Points, Principal, SpaceError, neighbour_recall, sample};
 use sextant::{Derived, Embedding, Modality, Package, derive_model};
 
-use super::output::{complain, json_line, stdout};
+use super::output::{complain, print_result};
 use super::progress::Progress;
 use super::{Failure, Format, Global, Outcome};
 
@@ -205,26 +205,23 @@ fn shorten(
 }
 
 fn print(line: &PcaLine<'_>, format: Format) -> std::io::Result<()> {
-    let mut out = stdout();
-    if format == Format::Json {
-        json_line(&mut out, line)?;
-        return out.flush();
-    }
-    writeln!(
-        out,
-        "axes fitted to {} pictures, neighbours measured among {} others",
-        line.fitted, line.measured
-    )?;
-    writeln!(out, "numbers  length kept  recall of 10 neighbours")?;
-    for Cost { dimension, kept, recall } in &line.costs {
-        let (kept, recall) = (kept * 100.0, recall * 100.0);
-        writeln!(out, "{dimension:>7}  {kept:>9.1} %  {recall:>21.1} %")?;
-    }
-    if let Some(folder) = line.written {
-        writeln!(out, "{folder}: written")?;
-        complain(
-            "its calibration is the space's own, so it is gone: scores are the model's, or absent",
-        );
-    }
-    out.flush()
+    print_result(line, format, |out| {
+        writeln!(
+            out,
+            "axes fitted to {} pictures, neighbours measured among {} others",
+            line.fitted, line.measured
+        )?;
+        writeln!(out, "numbers  length kept  recall of 10 neighbours")?;
+        for Cost { dimension, kept, recall } in &line.costs {
+            let (kept, recall) = (kept * 100.0, recall * 100.0);
+            writeln!(out, "{dimension:>7}  {kept:>9.1} %  {recall:>21.1} %")?;
+        }
+        if let Some(folder) = line.written {
+            writeln!(out, "{folder}: written")?;
+            complain(
+                "its calibration is the space's own, so it is gone: scores are the model's, or absent",
+            );
+        }
+        Ok(())
+    })
 }

@@ -14,7 +14,7 @@ use sextant::{Embedding, Encoder, Modality, decode_file, match_probability};
 
 use super::align::embed_pairs;
 use super::label::LabelSource;
-use super::output::{complain, json_line, stdout};
+use super::output::{complain, print_result};
 use super::progress::Progress;
 use super::where_::BOX_SHARE;
 use super::{Failure, Format, Global, Outcome};
@@ -254,30 +254,27 @@ fn change(
 }
 
 fn print(found: &Report, format: Format) -> std::io::Result<()> {
-    let mut out = stdout();
-    if format == Format::Json {
-        json_line(&mut out, found)?;
-        return out.flush();
-    }
-    writeln!(
-        out,
-        "{}: {} pictures, {} texts, {} numbers each; at most {} of a kind measured, seed {}",
-        found.subject, found.images, found.texts, found.dimension, found.sampled, found.seed
-    )?;
-    for group in found.figures.chunk_by(|a, b| a.of == b.of) {
-        writeln!(out, "\n{}", group[0].of)?;
-        for figure in group {
-            print_figure(&mut out, figure)?;
+    print_result(found, format, |out| {
+        writeln!(
+            out,
+            "{}: {} pictures, {} texts, {} numbers each; at most {} of a kind measured, seed {}",
+            found.subject, found.images, found.texts, found.dimension, found.sampled, found.seed
+        )?;
+        for group in found.figures.chunk_by(|a, b| a.of == b.of) {
+            writeln!(out, "\n{}", group[0].of)?;
+            for figure in group {
+                print_figure(out, figure)?;
+            }
         }
-    }
-    if !found.confusions.is_empty() {
-        writeln!(out, "\nnames too close")?;
-        for pair in &found.confusions {
-            let similarity = pair.similarity;
-            writeln!(out, "  {similarity:.3}  {}  /  {}", pair.first, pair.second)?;
+        if !found.confusions.is_empty() {
+            writeln!(out, "\nnames too close")?;
+            for pair in &found.confusions {
+                let similarity = pair.similarity;
+                writeln!(out, "  {similarity:.3}  {}  /  {}", pair.first, pair.second)?;
+            }
         }
-    }
-    out.flush()
+        Ok(())
+    })
 }
 
 fn print_figure(out: &mut impl Write, figure: &Figure) -> std::io::Result<()> {

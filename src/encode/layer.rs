@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::encoder::EncodeError;
+use super::error::EncodeError;
 use crate::embedding::SpaceId;
 use crate::model::{
     InnerLayer, InputShape, LayerShape, Package, Tower, TowerError, TowerOutput, TowerSpec,
@@ -30,12 +30,8 @@ impl Layer {
             return Err(EncodeError::NoLayer { name, number, layers: layers.len() });
         };
         let layer = layers[place].clone();
-        let mut digest = Sha256::new();
-        digest.update("sextant layer 1\n");
-        digest.update(package.space().to_string());
-        digest.update(format!("\n{}\n{POOLING}\n", layer.tensor));
-        let space = SpaceId::from_bytes(digest.finalize().into());
-        Ok(Self { space, dimension: channels(layer.shape), layer })
+        let (space, dimension) = (space_of(package, &layer), channels(layer.shape));
+        Ok(Self { space, dimension, layer })
     }
 
     /// The tower up to this layer.
@@ -77,6 +73,24 @@ impl Layer {
         };
         Ok((0..channels).map(deviation).collect())
     }
+}
+
+fn space_of(package: &Package, layer: &InnerLayer) -> SpaceId {
+    let mut digest = Sha256::new();
+    digest.update("sextant layer 1\n");
+    digest.update(package.space().to_string());
+    digest.update(format!("\n{}\n{POOLING}\n", layer.tensor));
+    SpaceId::from_bytes(digest.finalize().into())
+}
+
+/// The number of the layer whose points lie in `space`, if it is one of this package's.
+///
+/// # Errors
+/// As [`layers`].
+pub fn layer_of(package: &Package, space: SpaceId) -> Result<Option<usize>, EncodeError> {
+    let layers = layers(package)?;
+    let place = layers.iter().position(|layer| space_of(package, layer) == space);
+    Ok(place.map(|place| place + 1))
 }
 
 fn channels(shape: LayerShape) -> usize {

@@ -104,7 +104,8 @@ impl Reader {
         let bits: Vec<_> = queries.iter().map(|query| sketch.of(query.values())).collect();
         // The rows after the sketch's last whole block are scanned.
         let covered = sketch.rows() / BLOCK as u32 * BLOCK as u32;
-        let nearest = self.nearest(sketch, machine, &bits, wanted, filter, threads);
+        let pass = Pass { sketch, machine, queries: &bits, wanted, filter };
+        let nearest = self.nearest(&pass, threads);
         let mut tops = self.scan(&Queries::new(queries, self)?, limit, covered, filter, threads);
         for ((query, nearest), top) in queries.iter().zip(nearest).zip(&mut tops) {
             let query = Queries::new(std::slice::from_ref(query), self)?;
@@ -130,39 +131,21 @@ impl Reader {
 
     /// The rows nearest in bits. A guess at the distance of the last of them, from a few rows, keeps most
     /// others from being handled at all; a guess that was too low is found out, and done without.
-    fn nearest(
-        &self,
-        sketch: &Sketch,
-        machine: Machine,
-        queries: &[Vec<u8>],
-        wanted: usize,
-        filter: &CompiledFilter<'_>,
-        threads: usize,
-    ) -> Vec<Nearest> {
-        let guesses = self.guesses(sketch, machine, queries, wanted, filter);
-        let below = |thresholds: &[u64]| {
-            let work = Pass { sketch, machine, queries, wanted, filter, thresholds };
-            self.nearest_below(&work, threads)
-        };
-        let found = below(&guesses);
+    fn nearest(&self, pass: &Pass<'_>, threads: usize) -> Vec<Nearest> {
+        let guesses = self.guesses(pass);
+        let found = self.nearest_below(pass, &guesses, threads);
         let short = |(nearest, &guess): (&Nearest, &u64)| {
             guess != ANY && nearest.buffer.len() < nearest.limit
         };
         if found.iter().zip(&guesses).any(short) {
-            return below(&vec![ANY; queries.len()]);
+            return self.nearest_below(pass, &vec![ANY; pass.queries.len()], threads);
         }
         found
     }
 
     /// For each query a distance that, by a sample of rows, somewhat more than `wanted` rows stay below.
-    fn guesses(
-        &self,
-        sketch: &Sketch,
-        machine: Machine,
-        queries: &[Vec<u8>],
-        wanted: usize,
-        filter: &CompiledFilter<'_>,
-    ) -> Vec<u64> {
+    fn guesses(&self, pass: &Pass<'_>) -> Vec<u64> {
+        let Pass { sketch, machine, queries, wanted, filter } = *pass;
         let expected = wanted.clamp(1, CANDIDATES) as f64 / ONE_TILE_OF as f64;
         // Four standard deviations of a count: one guess in some ten thousands is too low.
         let rank = (expected + 4.0 * expected.sqrt() + 8.0) as usize;
@@ -184,12 +167,13 @@ impl Reader {
         samples.into_iter().map(guess).collect()
     }
 
-    fn nearest_below(&self, pass: &Pass<'_>, threads: usize) -> Vec<Nearest> {
+    /// The rows nearest in bits, of those that are below the query's threshold.
+    fn nearest_below(&self, pass: &Pass<'_>, thresholds: &[u64], threads: usize) -> Vec<Nearest> {
         let blocks = pass.sketch.rows() / BLOCK as u32;
         let next = AtomicU32::new(0);
         let work = || {
             let empty = |&threshold| Nearest::new(pass.wanted, threshold);
-            let mut nearest: Vec<_> = pass.thresholds.iter().map(empty).collect();
+            let mut nearest: Vec<_> = thresholds.iter().map(empty).collect();
             loop {
                 let taken = next.fetch_add(BLOCKS_AT_ONCE, Ordering::Relaxed);
                 if taken >= blocks {
@@ -215,7 +199,8 @@ impl Reader {
     }
 }
 
-/// What one pass over the bits goes by.
+/// What a pass over the bits goes by.
+#[derive(Clone, Copy)]
 struct Pass<'a> {
     sketch: &'a Sketch,
     machine: Machine,
@@ -223,8 +208,6 @@ struct Pass<'a> {
     queries: &'a [Vec<u8>],
     wanted: usize,
     filter: &'a CompiledFilter<'a>,
-    /// For each query, what a row must be below to enter.
-    thresholds: &'a [u64],
 }
 
 #[cfg(test)]
@@ -270,17 +253,13 @@ mod tests {
         let all = Filter::default();
         let filter = all.compile(&reader);
         let wanted = 640;
-        let guesses = reader.guesses(&sketch, machine, &queries, wanted, &filter);
+        let pass = Pass { sketch: &sketch, machine, queries: &queries, wanted, filter: &filter };
+        let guesses = reader.guesses(&pass);
         assert_ne!(guesses, [ANY]);
-        let pass = |thresholds: &[u64]| {
-            let queries = &queries[..];
-            let pass =
-                Pass { sketch: &sketch, machine, queries, wanted, filter: &filter, thresholds };
-            reader.nearest_below(&pass, 1).remove(0)
-        };
-        let short = pass(&guesses).buffer.len() < wanted;
-        let guessed = reader.nearest(&sketch, machine, &queries, wanted, &filter, 2).remove(0);
-        ([guessed, pass(&[ANY])].map(Nearest::into_rows), short)
+        let below = |thresholds: &[u64]| reader.nearest_below(&pass, thresholds, 1).remove(0);
+        let short = below(&guesses).buffer.len() < wanted;
+        let guessed = reader.nearest(&pass, 2).remove(0);
+        ([guessed, below(&[ANY])].map(Nearest::into_rows), short)
     }
 
     #[test]

@@ -13,12 +13,12 @@ use crate::embedding::SpaceId;
 use crate::index::batch::{self, NewRow, Piece, Place};
 use crate::index::files::{Files, OpenFile};
 use crate::index::format::{Column, HEAD, Layout, MAX_ROWS};
+use crate::index::groups::Groups;
 use crate::index::head::Head;
 use crate::index::lock::Lock;
 use crate::index::record::{ShortDigest, Source, short_digest};
 use crate::index::sketch::Sketch;
 use crate::index::storage::{Disk, Storage};
-use crate::index::tags::Group;
 use crate::index::{IndexError, Reader, create, log};
 
 /// An index opened for writing. There is one writer at a time; readers are not disturbed.
@@ -38,7 +38,7 @@ pub struct Writer {
     pub(super) snapshot: Reader,
     /// Rows by the digests of their keys; filled when first needed.
     known: Option<HashMap<ShortDigest, u32>>,
-    groups: HashMap<Group, u32>,
+    groups: Groups,
     pending: Pending,
     poisoned: bool,
 }
@@ -119,7 +119,7 @@ impl Writer {
         let files = Files::open(&*storage, folder, committed.generation, head, false)?;
         let mut writer = Self {
             folder: folder.into(),
-            groups: groups_of(&snapshot),
+            groups: Groups::of(&snapshot),
             storage,
             _lock: lock,
             files,
@@ -205,7 +205,7 @@ impl Writer {
         if rows.len() > room {
             return Err(IndexError::Full { path: self.folder.clone(), most: MAX_ROWS });
         }
-        let (numbers, new_groups) = self.number_groups(rows);
+        let (numbers, new_groups) = self.groups.number(rows);
         let place = Place {
             layout: self.committed.layout,
             rotation: &self.snapshot.rotation,
@@ -227,33 +227,9 @@ impl Writer {
         self.pending.rows |= !rows.is_empty();
         for group in new_groups {
             log::put_group(&group, &mut self.pending.groups);
-            self.groups.insert(group, self.groups.len() as u32);
+            self.groups.enter(group);
         }
         Ok(self.replace(&pieces))
-    }
-
-    /// The group number of each row, and the groups that are new.
-    fn number_groups(&self, rows: &[NewRow<'_>]) -> (Vec<u32>, Vec<Group>) {
-        let mut new: Vec<Group> = Vec::new();
-        let mut fresh: HashMap<Group, u32> = HashMap::new();
-        let mut numbers: Vec<u32> = Vec::with_capacity(rows.len());
-        for (at, row) in rows.iter().enumerate() {
-            let same =
-                |before: &NewRow<'_>| before.modality == row.modality && before.tags == row.tags;
-            if at > 0 && same(&rows[at - 1]) {
-                numbers.push(numbers[at - 1]);
-                continue;
-            }
-            let group = Group { modality: row.modality, tags: row.tags.clone() };
-            let known = self.groups.get(&group).or_else(|| fresh.get(&group)).copied();
-            numbers.push(known.unwrap_or_else(|| {
-                let number = (self.groups.len() + new.len()) as u32;
-                fresh.insert(group.clone(), number);
-                new.push(group);
-                number
-            }));
-        }
-        (numbers, new)
     }
 
     /// Enters new rows by their keys and removes those that had the keys before.
@@ -368,7 +344,7 @@ impl Writer {
     /// Starts afresh from what is on the disk, after the files were replaced.
     pub(super) fn reload(&mut self) -> Result<(), IndexError> {
         self.snapshot = Reader::open(&self.folder)?;
-        self.groups = groups_of(&self.snapshot);
+        self.groups = Groups::of(&self.snapshot);
         self.known = None;
         self.next = self.committed;
         Ok(())
@@ -392,12 +368,6 @@ impl Writer {
         }
         Ok(worth)
     }
-}
-
-fn groups_of(reader: &Reader) -> HashMap<Group, u32> {
-    let numbers = 0..reader.log.groups() as u32;
-    // Of two equal groups the first counts.
-    numbers.rev().filter_map(|number| Some((reader.log.group(number)?, number))).collect()
 }
 
 impl std::fmt::Debug for Writer {

@@ -1,5 +1,6 @@
 //! Zero-shot labelling: label sets, prompt ensembles and calibrated scores.
 
+mod answer;
 mod cache;
 mod compiled;
 mod prompts;
@@ -7,8 +8,9 @@ mod score;
 mod set;
 mod tree;
 
+pub use answer::{Labelling, ScoredLabel};
 pub use cache::TextCache;
 pub use compiled::{CompiledError, CompiledLabels, LabelName};
 pub use prompts::compile;
-pub use score::{Labelling, ScoreOptions, ScoredLabel, Scorer, match_probability};
+pub use score::{ScoreOptions, Scorer, match_probability};
 pub use set::{Label, LabelError, LabelSet, check_templates};

@@ -1,10 +1,11 @@
-//! From similarities to scores: calibrated probabilities, and the honest "unknown".
+//! From similarities to scores: calibrated probabilities.
 
 use crate::embedding::{Embedding, EmbeddingError, Modality, dot};
 use crate::model::{Calibration, Manifest, Scoring};
 
+use super::answer::{Labelling, ScoredLabel, answer};
 use super::compiled::CompiledLabels;
-use super::tree::{Node, Tree};
+use super::tree::Tree;
 
 /// How labels are scored and which of them are returned.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,30 +23,6 @@ impl Default for ScoreOptions {
     fn default() -> Self {
         Self { top: 5, threshold: None, multi: false }
     }
-}
-
-/// One label as it fits one picture.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ScoredLabel {
-    /// The label's (or parent's) name.
-    pub name: String,
-    /// The broader label that it counts towards.
-    pub parent: Option<String>,
-    /// Calibrated probability in `[0, 1]`; `None` where the package has no calibration for it.
-    pub score: Option<f32>,
-    /// Cosine similarity in `[-1, 1]`; of a parent, the best of its labels.
-    pub similarity: f32,
-}
-
-/// The answer for one picture.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Labelling {
-    /// Labels, best first. Where labels have parents and compete, the first is the answer: the
-    /// most specific name that is sure, which is a parent when none of its children stands out;
-    /// the others follow by score.
-    pub labels: Vec<ScoredLabel>,
-    /// Whether no label is believed.
-    pub unknown: bool,
 }
 
 /// Scores pictures against one compiled label set, with one package's calibration.
@@ -67,6 +44,10 @@ pub struct Scorer<'a> {
 
 impl<'a> Scorer<'a> {
     /// A scorer with the calibration of `manifest`.
+    ///
+    /// # Panics
+    /// When parents go in a circle, which neither files nor [`crate::LabelSet`]'s readers let pass: only labels
+    /// written by hand can.
     pub fn new(labels: &'a CompiledLabels, manifest: &'a Manifest, options: ScoreOptions) -> Self {
         let calibration = &manifest.calibration;
         let scale = manifest.logit_scale / calibration.temperature.unwrap_or(1.0);
@@ -84,13 +65,13 @@ impl<'a> Scorer<'a> {
         let centred = self.centred(embedding);
         let answer = if self.options.multi {
             let scores = self.independent_scores(&centred);
-            self.answer(&similarities, &scores, 0.0)
+            answer(&self.tree, &self.options, &similarities, &scores, 0.0)
         } else {
             let (scores, none) = self.competing(centred);
             let hidden = self.labels.labels().iter().zip(&scores).filter(|(l, _)| l.negative);
             let rival = hidden.map(|(_, score)| *score).fold(none, f32::max);
             let scores: Vec<_> = scores.into_iter().map(Some).collect();
-            self.answer(&similarities, &scores, rival)
+            answer(&self.tree, &self.options, &similarities, &scores, rival)
         };
         Ok(answer)
     }
@@ -192,69 +173,6 @@ impl<'a> Scorer<'a> {
     fn independent_scores(&self, centred: &[f32]) -> Vec<Option<f32>> {
         let score = |s: &f32| self.independent.map(|[scale, bias]| sigmoid(scale * s + bias));
         centred.iter().map(score).collect()
-    }
-
-    /// `rival` is the best score of what is not shown: with no threshold of the user's, a label
-    /// is believed when it beats that.
-    fn answer(&self, similarities: &[f32], scores: &[Option<f32>], rival: f32) -> Labelling {
-        let nodes = self.tree.nodes();
-        let scores: Vec<Option<f32>> =
-            nodes.iter().map(|node| self.joint_score(node, scores)).collect();
-        let similarity = |node: &Node| {
-            node.members.iter().map(|&member| similarities[member]).fold(-1.0, f32::max)
-        };
-        let similarities: Vec<f32> = nodes.iter().map(similarity).collect();
-        let mut order: Vec<usize> = (0..nodes.len()).collect();
-        let depth = |node: usize| if self.options.multi { self.tree.depth(node) } else { 0 };
-        order.sort_by(|&a, &b| {
-            let score = |node: usize| scores[node].unwrap_or(0.0);
-            (score(b).total_cmp(&score(a)))
-                .then_with(|| depth(b).cmp(&depth(a)))
-                .then(similarities[b].total_cmp(&similarities[a]))
-        });
-        let threshold = self.options.threshold.unwrap_or(rival);
-        let believed = |node: usize| scores[node].is_none_or(|score| score >= threshold);
-        let unknown = !(0..nodes.len()).any(believed);
-        if let Some(answer) = self.settled(&scores, &believed) {
-            order.retain(|&node| node != answer);
-            order.insert(0, answer);
-        }
-        if self.options.threshold.is_some() {
-            order.retain(|&node| believed(node));
-        }
-        let label = |&node: &usize| ScoredLabel {
-            name: nodes[node].name.clone(),
-            parent: nodes[node].parent.map(|parent| nodes[parent].name.clone()),
-            score: scores[node],
-            similarity: similarities[node],
-        };
-        Labelling { labels: order.iter().take(self.options.top).map(label).collect(), unknown }
-    }
-
-    /// Where labels compete and have parents, the answer: as far down from the best of the topmost
-    /// names as is sure. A child is sure when it is believed and, unless the user set a
-    /// threshold, is twice as probable as everything else that its parent may be.
-    fn settled(&self, scores: &[Option<f32>], believed: &dyn Fn(usize) -> bool) -> Option<usize> {
-        if self.options.multi || !self.tree.has_parents() {
-            return None;
-        }
-        let scores: Vec<f32> = scores.iter().map(|score| score.unwrap_or(0.0)).collect();
-        let stands_out = |child: usize, parent: usize| {
-            self.options.threshold.is_some() || scores[child] * 1.5 >= scores[parent]
-        };
-        self.tree.descend(&scores, |child, parent| believed(child) && stands_out(child, parent))
-    }
-
-    /// Competing labels exclude each other, so a parent's probability is the sum of its labels';
-    /// independent ones may all be there, so it is the best of them.
-    fn joint_score(&self, node: &Node, scores: &[Option<f32>]) -> Option<f32> {
-        let members = node.members.iter().map(|&member| scores[member]);
-        let joined = if self.options.multi {
-            members.reduce(|a, b| Some(a?.max(b?)))
-        } else {
-            members.reduce(|a, b| Some(a? + b?))
-        };
-        joined.flatten().map(|score| score.min(1.0))
     }
 }
 

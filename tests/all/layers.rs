@@ -65,6 +65,13 @@ fn search_in_a_layer_finds_look_alikes_and_refuses_words() {
     let first = &found.json()[0];
     assert!(first["key"].as_str().unwrap().ends_with("coffee.jpg"), "{first}");
     assert!(first["similarity"].as_f64().unwrap() > 0.99 && first["score"].is_null());
+    let plain = run(&["search"], &[&index, &mirrored]);
+    assert_eq!(plain.code, 3);
+    assert!(plain.err.contains("made with --layer 2"), "{}", plain.err);
+    let info = run(&["index", "info"], &[&index]).out;
+    assert!(info.contains("(of --layer 2 of the model sextant-lite)"), "{info}");
+    let info = run(&["index", "info", "--format", "json"], &[&index]).out;
+    assert!(info.contains(r#""model":"sextant-lite","layer":2,"#), "{info}");
     let words = run(&["search", "--layer", "2", index.to_str().unwrap(), "coffee"], &[]);
     assert_eq!(words.code, 1, "{}", words.err);
     assert!(words.err.contains("pictures only"), "{}", words.err);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use sextant::index::{Entry, Index, Info};
-use sextant::{Modality, SpaceId};
+use sextant::{Modality, Package, SpaceId};
 
 use crate::cli::moment;
 use crate::cli::output::{json_line, stdout};
@@ -84,6 +84,7 @@ struct InfoLine<'a> {
     index: String,
     space: SpaceId,
     model: Option<&'a str>,
+    layer: Option<usize>,
     dimension: usize,
     rows: u32,
     removed: u32,
@@ -102,8 +103,14 @@ pub fn info(args: &InfoArgs, global: &Global) -> Result<Outcome, Failure> {
     let info = Index::open(&args.index)?.info();
     // A model that cannot be found is no reason to say nothing about an index.
     let package = sextant::find_model(&global.model).ok();
-    let model = package.as_ref().filter(|package| package.space() == info.space);
-    let model = model.map(|package| package.manifest().name.as_str());
+    let layer = match &package {
+        Some(package) if package.space() != info.space => {
+            sextant::image_layer_of(package, info.space).ok().flatten()
+        }
+        _ => None,
+    };
+    let is_own = |package: &&Package| layer.is_some() || package.space() == info.space;
+    let model = package.as_ref().filter(is_own).map(|package| package.manifest().name.as_str());
     let index = args.index.display().to_string();
     let mut out = stdout();
     if global.format == Format::Json {
@@ -113,6 +120,7 @@ pub fn info(args: &InfoArgs, global: &Global) -> Result<Outcome, Failure> {
             index,
             space,
             model,
+            layer,
             dimension,
             rows,
             removed,
@@ -126,9 +134,10 @@ pub fn info(args: &InfoArgs, global: &Global) -> Result<Outcome, Failure> {
         };
         json_line(&mut out, &line)?;
     } else {
-        let whose = match model {
-            Some(name) => format!("of the model {name}"),
-            None => format!("not of the model {}", global.model),
+        let whose = match (model, layer) {
+            (Some(name), Some(layer)) => format!("of --layer {layer} of the model {name}"),
+            (Some(name), None) => format!("of the model {name}"),
+            (None, _) => format!("not of the model {}", global.model),
         };
         let megabytes = info.bytes as f64 / 1e6;
         writeln!(out, "index        {index}")?;
