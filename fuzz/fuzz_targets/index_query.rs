@@ -3,13 +3,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sextant::index::parse_query;
+use sextant::index::parse_formula;
 
 fuzz_target!(|words: Vec<Vec<u8>>| {
-    match parse_query(&words) {
-        Ok(terms) => {
-            assert!(!terms.is_empty());
-            for term in terms {
+    match parse_formula(&words) {
+        Ok(mut formula) => {
+            assert!(formula.terms_mut().count() > 0);
+            for term in formula.terms_mut() {
                 assert!(term.weight.is_finite() && term.weight != 0.0);
                 assert!(!term.content.is_empty());
             }

@@ -3,16 +3,25 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use sextant::index::{Filter, IndexError, QueryError, Reader, Reading, Term, parse_query};
-use sextant::space::{Centres, SpaceError, combine_centred};
+use sextant::index::{
+    Filter, Formula, IndexError, QueryError, Reader, Reading, Term, is_operator, parse_formula,
+};
+use sextant::space::{Centres, SpaceError, combine_centred, interpolate_centred};
 use sextant::{Embedding, EncodeError, Encoder, Modality};
 
-use super::inputs::is_picture;
+use super::inputs::{embed_each, expand, is_picture};
 use super::output::complain;
+use super::progress::Progress;
 use super::row::shown_key;
 
 /// Most rows of the index that the mean of its pictures is taken from.
 const SAMPLE: usize = 2000;
+
+/// Most members of a set.
+const MOST_MEMBERS: usize = 1000;
+
+/// Longest file of a set, in bytes.
+const LONGEST_SET: u64 = 1 << 20;
 
 /// Where embeddings lie on average, if that is known.
 type Mean = Option<Vec<f32>>;
@@ -31,6 +40,14 @@ pub enum TermError {
     /// A term is neither a file nor a text.
     #[error("{0}: no such file, and a text has to be UTF-8")]
     NotText(String),
+    /// A set is nothing that could be read.
+    #[error("{file}: a set is a folder of pictures, or a file of texts, one a line: {reason}")]
+    Set {
+        /// The set.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A term cannot be embedded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -66,12 +83,12 @@ pub fn split(words: &[OsString]) -> Vec<OsString> {
     }
 }
 
-/// Cuts a text at each `+` and `-` that stands between spaces outside of quotes.
+/// Cuts a text at each operator that stands between spaces outside of quotes.
 fn split_text(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let (mut term, mut quoted) = (String::new(), false);
     for word in text.split(' ') {
-        if !quoted && (word == "+" || word == "-") {
+        if !quoted && is_operator(word.as_bytes()) {
             words.push(std::mem::take(&mut term));
             words.push(word.to_owned());
             continue;
@@ -91,37 +108,111 @@ fn split_text(text: &str) -> Vec<String> {
 }
 
 impl Query {
-    /// Embeds the terms and adds them up.
-    pub fn new(words: &[OsString], encoder: &Encoder, reader: &Reader) -> Result<Self, TermError> {
+    /// Embeds the terms and adds them up. Reading a large set shows a bar unless `quiet`.
+    pub fn new(
+        words: &[OsString],
+        encoder: &Encoder,
+        reader: &Reader,
+        quiet: bool,
+    ) -> Result<Self, TermError> {
         let words: Vec<&[u8]> = words.iter().map(|word| word.as_encoded_bytes()).collect();
-        Self::of_terms(&parse_query(&words)?, encoder, reader)
+        Asker { encoder, reader, quiet }.point(&parse_formula(&words)?)
     }
 
     /// The same of a line of texts alone: no term means a file, whatever it looks like.
     #[cfg(feature = "http")]
     pub fn of_texts(line: &str, encoder: &Encoder, reader: &Reader) -> Result<Self, TermError> {
-        let mut terms = parse_query(&split_text(line))?;
-        terms.iter_mut().for_each(|term| term.reading = Reading::Text);
-        Self::of_terms(&terms, encoder, reader)
+        let mut formula = parse_formula(&split_text(line))?;
+        formula.terms_mut().for_each(|term| term.reading = Reading::Text);
+        Asker { encoder, reader, quiet: true }.point(&formula)
     }
+}
 
-    fn of_terms(terms: &[Term], encoder: &Encoder, reader: &Reader) -> Result<Self, TermError> {
-        let embedded: Result<Vec<(f32, Embedding)>, TermError> =
-            terms.iter().map(|term| Ok((term.weight, embed(term, encoder, reader)?))).collect();
-        let embedded = embedded?;
-        let first = embedded.first().map(|(_, term)| term.modality());
-        let is_mixed = embedded.iter().any(|(_, term)| Some(term.modality()) != first);
+/// What turns terms into points.
+struct Asker<'a> {
+    encoder: &'a Encoder,
+    reader: &'a Reader,
+    quiet: bool,
+}
+
+impl Asker<'_> {
+    fn point(&self, formula: &Formula) -> Result<Query, TermError> {
+        let (terms, way) = match formula {
+            Formula::Sum(terms) => (terms, None),
+            Formula::Between { from, to, share } => (from, Some((to, *share))),
+        };
+        let first = self.embedded(terms)?;
+        let last = way.map(|(terms, _)| self.embedded(terms)).transpose()?.unwrap_or_default();
+        let modality = first.first().map(|(_, term)| term.modality());
+        let is_mixed = first.iter().chain(&last).any(|(_, term)| Some(term.modality()) != modality);
         let (image, text, target) = match is_mixed {
-            true => means(encoder, reader)?,
+            true => means(self.encoder, self.reader)?,
             false => (None, None, Modality::Image),
         };
         let centres = Centres { image: image.as_deref(), text: text.as_deref() };
-        let terms: Vec<(f32, &Embedding)> = embedded.iter().map(|(w, term)| (*w, term)).collect();
-        let point = combine_centred(&terms, centres, target).map_err(|error| match error {
-            SpaceError::Cancelled => TermError::Cancelled,
-            other => TermError::Space(other),
-        })?;
-        Ok(Self { point, is_single: matches!(embedded[..], [(weight, _)] if weight > 0.0) })
+        let sum = |terms: &[(f32, Embedding)]| {
+            let terms: Vec<(f32, &Embedding)> = terms.iter().map(|(w, term)| (*w, term)).collect();
+            combine_centred(&terms, centres, target).map_err(refused)
+        };
+        let mut point = sum(&first)?;
+        if let Some((_, share)) = way {
+            let end = sum(&last)?;
+            point = interpolate_centred(&point, &end, share, centres, target).map_err(refused)?;
+        }
+        let is_single = way.is_none() && matches!(first[..], [(weight, _)] if weight > 0.0);
+        Ok(Query { point, is_single })
+    }
+
+    /// The points of all terms with their weights; members of a set share its weight.
+    fn embedded(&self, terms: &[Term]) -> Result<Vec<(f32, Embedding)>, TermError> {
+        let mut points = Vec::with_capacity(terms.len());
+        for term in terms {
+            if term.reading == Reading::Set {
+                let members = self.members(&term.content)?;
+                let weight = term.weight / members.len() as f32;
+                points.extend(members.into_iter().map(|point| (weight, point)));
+            } else {
+                points.push((term.weight, embed(term, self.encoder, self.reader)?));
+            }
+        }
+        Ok(points)
+    }
+
+    /// Pictures of a folder, or texts of a file; at least one.
+    fn members(&self, path: &[u8]) -> Result<Vec<Embedding>, TermError> {
+        let wrong = |reason: String| TermError::Set { file: shown_key(path), reason };
+        let path = path_of(path).ok_or_else(|| wrong("no such path".to_owned()))?;
+        let few = |count: usize| match count {
+            0 => Err(wrong("it is empty".to_owned())),
+            1..=MOST_MEMBERS => Ok(()),
+            _ => Err(wrong(format!("{count} are more than the {MOST_MEMBERS} allowed"))),
+        };
+        if path.is_dir() {
+            let files = expand(std::slice::from_ref(&path)).files;
+            few(files.len())?;
+            let progress = Progress::new(files.len(), "reading the set", self.quiet);
+            let points = embed_each(&files, self.encoder, &progress);
+            let points: Vec<Embedding> =
+                points.map_err(|e| wrong(e.to_string()))?.into_iter().flatten().collect();
+            few(points.len())?;
+            return Ok(points);
+        }
+        let size = std::fs::metadata(&path).map_err(|e| wrong(e.to_string()))?.len();
+        if size > LONGEST_SET {
+            return Err(wrong(format!("{size} bytes are more than the {LONGEST_SET} allowed")));
+        }
+        let text = std::fs::read_to_string(&path).map_err(|e| wrong(e.to_string()))?;
+        let lines: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        few(lines.len())?;
+        lines.iter().map(|line| Ok(self.encoder.text(line)?)).collect()
+    }
+}
+
+fn refused(error: SpaceError) -> TermError {
+    match error {
+        SpaceError::Cancelled => TermError::Cancelled,
+        other => TermError::Space(other),
     }
 }
 
@@ -204,6 +295,7 @@ mod tests {
         assert_eq!(cut("well-known a+b"), ["well-known a+b"]);
         assert_eq!(cut("\"salt - pepper\""), ["\"salt - pepper\""]);
         assert_eq!(cut("snow +"), ["snow", "+"]);
+        assert_eq!(cut("red car ..30% blue car"), ["red car", "..30%", "blue car"]);
         assert_eq!(cut(""), [""]);
     }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
@@ -23,14 +23,18 @@ use super::{Failure, Format, Global, Outcome};
 #[command(after_help = "\
 A TERM is the path of a picture, or a text; img: or txt: before it forces the reading, and a
 number and a colon weigh it. The path of a picture that is gone still works if it is a key of the
-index. Examples:
+index. set: before a folder of pictures, or before a file of texts, one a line, means their mean.
+Between two sums, .. goes half the way from the one to the other, and ..30% three tenths of it.
+Examples:
   sextant search photos.index \"a red car\" --since yesterday
   sextant search photos.index beach.jpg + sunset - 0.5:people
-  sextant search photos.index 'beach.jpg + \"two dogs\" - snow' --html found.html")]
+  sextant search photos.index 'beach.jpg + \"two dogs\" - snow' --html found.html
+  sextant search photos.index village.jpg + set:sunny.txt - set:snowy.txt
+  sextant search photos.index noon.jpg ..30% night.jpg")]
 pub struct SearchArgs {
     /// Folder of the index
     index: PathBuf,
-    /// What to look for: TERM [+ TERM | - TERM]…
+    /// What to look for: TERM [+ TERM | - TERM]… [.. TERM [+ TERM | - TERM]…]
     #[arg(required = true, value_name = "TERM")]
     terms: Vec<OsString>,
     /// Most results
@@ -80,9 +84,9 @@ pub fn run(args: &SearchArgs, global: &Global) -> Result<Outcome, Failure> {
     global.require_format(&[Format::Text, Format::Json, Format::Csv])?;
     let reader = Index::open(&args.index)?;
     let encoder = global.encoder_at(args.layer)?;
-    reader.expect_space(encoder.space())?;
+    expect_space(&reader, &encoder, &args.index)?;
     let words = query::split(&args.terms);
-    let query = match Query::new(&words, &encoder, &reader) {
+    let query = match Query::new(&words, &encoder, &reader, global.quiet) {
         Ok(query) => query,
         Err(error) => return refuse(error),
     };
@@ -136,6 +140,18 @@ impl SearchArgs {
             return Err(Failure::Usage(format!("--hubs needs --bank: {what}")));
         };
         Ok(Some((hubs::read_bank(bank, encoder, global)?, hubs.correction())))
+    }
+}
+
+/// Refuses an index of another space; of one that was made with a --layer, says which.
+fn expect_space(reader: &Reader, encoder: &Encoder, index: &Path) -> Result<(), Failure> {
+    let Err(error) = reader.expect_space(encoder.space()) else { return Ok(()) };
+    match sextant::image_layer_of(encoder.package(), reader.space()) {
+        Ok(Some(layer)) => Err(Failure::Unfit(format!(
+            "{}: its rows were made with --layer {layer}: search with --layer {layer} too",
+            index.display()
+        ))),
+        _ => Err(error.into()),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The words come from a shell, which has taken the quotes off: each term is one word, and
 //! `+` and `-` are words of their own. A number and a colon before a term weigh it; `img:` and
-//! `txt:` say how to read it where a name could be either.
+//! `txt:` say how to read it where a name could be either, and `set:` names many at once.
 
 use std::fmt;
 
@@ -15,6 +15,8 @@ pub enum Reading {
     Text,
     /// The path of a picture if there is such a file, else a text.
     Either,
+    /// A folder of pictures, or a file of texts, one a line: the mean of all of them.
+    Set,
 }
 
 /// A term of a query.
@@ -55,6 +57,18 @@ pub enum QueryError {
     /// A text is not UTF-8.
     #[error("{0}: a text has to be UTF-8")]
     NotText(Shown),
+    /// A way has more than two ends.
+    #[error("a query goes from one sum to one other: one .. is allowed")]
+    TwoWays,
+    /// A way has no beginning.
+    #[error("nothing stands before the ..: a query goes from one sum to another")]
+    NoStart,
+    /// A way has no end.
+    #[error("nothing follows the ..: a query goes from one sum to another")]
+    NoEnd,
+    /// The part of the way is not between nothing and all of it.
+    #[error("{0}: a part of the way is 0% to 100% (a text that reads so is written txt:…)")]
+    Share(Shown),
     /// There are too many terms.
     #[error("the query has {0} terms, and at most {MAX_TERMS} are allowed")]
     TooMany(usize),
@@ -68,7 +82,7 @@ pub const MAX_TERMS: usize = 64;
 pub struct Shown(String);
 
 impl Shown {
-    fn of(word: &[u8]) -> Self {
+    pub(super) fn of(word: &[u8]) -> Self {
         let text = String::from_utf8_lossy(word);
         let short: String = text.chars().take(40).collect();
         let dots = if short.len() < text.len() { "…" } else { "" };
@@ -82,7 +96,7 @@ impl fmt::Display for Shown {
     }
 }
 
-/// Parses the words of a query.
+/// Parses the words of a sum.
 ///
 /// ```
 /// use sextant::index::{Reading, parse_query};
@@ -128,6 +142,10 @@ pub fn parse_query<W: AsRef<[u8]>>(words: &[W]) -> Result<Vec<Term>, QueryError>
     }
 }
 
+/// What says how to read the rest of a term.
+const PREFIXES: [(&[u8], Reading); 3] =
+    [(b"img:", Reading::Image), (b"txt:", Reading::Text), (b"set:", Reading::Set)];
+
 fn sign_of(word: &[u8]) -> Option<char> {
     match word {
         b"+" => Some('+'),
@@ -142,11 +160,10 @@ fn parse_term(word: &[u8]) -> Result<Term, QueryError> {
         Some(_) => return Err(QueryError::Weight(Shown::of(word))),
         None => (1.0, word),
     };
-    let (reading, content) = match (rest.strip_prefix(b"img:"), rest.strip_prefix(b"txt:")) {
-        (Some(path), _) => (Reading::Image, path),
-        (_, Some(text)) => (Reading::Text, text),
-        _ => (Reading::Either, rest),
-    };
+    let (reading, content) = PREFIXES
+        .iter()
+        .find_map(|(prefix, reading)| Some((*reading, rest.strip_prefix(*prefix)?)))
+        .unwrap_or((Reading::Either, rest));
     let content = unquote(content);
     if content.is_empty() {
         return Err(match word.is_empty() {
@@ -193,6 +210,8 @@ mod tests {
             ("2:dog", 2.0, Reading::Either, "dog"),
             (".25:img:a:b.jpg", 0.25, Reading::Image, "a:b.jpg"),
             ("0.5:\"two people\"", 0.5, Reading::Either, "two people"),
+            ("0.5:set:sunny.txt", 0.5, Reading::Set, "sunny.txt"),
+            ("txt:set:match", 1.0, Reading::Text, "set:match"),
             ("txt:12:30 train", 1.0, Reading::Text, "12:30 train"),
             ("C:\\beach.jpg", 1.0, Reading::Either, "C:\\beach.jpg"),
             ("note: buy milk", 1.0, Reading::Either, "note: buy milk"),

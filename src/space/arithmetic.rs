@@ -1,4 +1,4 @@
-//! Adding, subtracting and turning points of a space.
+//! Adding and subtracting points of a space.
 //!
 //! Every result is a unit vector again; what else an operation keeps is said with it.
 
@@ -7,7 +7,7 @@ use crate::embedding::{Embedding, EmbeddingError, Modality};
 
 /// The sum of weighted unit vectors may shrink to this part of the sum of the weights before it
 /// counts as cancelled: what is left below is rounding noise without a direction.
-const CANCELLED: f64 = 1e-5;
+pub(super) const CANCELLED: f64 = 1e-5;
 
 /// The means of a space's modalities, for closing the modality gap.
 ///
@@ -117,10 +117,16 @@ pub fn combine_centred(
     let directions: Vec<(f32, &Embedding)> =
         directions.iter().map(|(w, term)| (*w, term)).collect();
     let (sum, length) = weighted_sum(&directions)?;
+    let direction = sum.iter().map(|x| x / length);
+    rebuilt(first, target, placed(direction, mean))
+}
+
+/// The point of the sphere in a unit direction from `mean`, as far from it as points lie: the
+/// square root of one minus its squared length.
+pub(super) fn placed(direction: impl Iterator<Item = f64>, mean: &[f32]) -> Vec<f64> {
     let squared: f64 = mean.iter().map(|&m| f64::from(m).powi(2)).sum();
-    let reach = (1.0 - squared).max(0.0).sqrt() / length;
-    let point = sum.iter().zip(mean).map(|(x, &m)| f64::from(m) + reach * x).collect();
-    rebuilt(first, target, point)
+    let reach = (1.0 - squared).max(0.0).sqrt();
+    direction.zip(mean).map(|(x, &m)| f64::from(m) + reach * x).collect()
 }
 
 /// The sum and its length, if it has a direction.
@@ -145,7 +151,7 @@ fn weighted_sum(terms: &[(f32, &Embedding)]) -> Result<(Vec<f64>, f64), SpaceErr
     Ok((sum, length))
 }
 
-fn mean_of<'a>(
+pub(super) fn mean_of<'a>(
     centres: Centres<'a>,
     modality: Modality,
     dimension: usize,
@@ -158,7 +164,7 @@ fn mean_of<'a>(
     }
 }
 
-fn same_space(left: &Embedding, right: &Embedding) -> Result<(), SpaceError> {
+pub(super) fn same_space(left: &Embedding, right: &Embedding) -> Result<(), SpaceError> {
     if left.space() == right.space() && left.values().len() == right.values().len() {
         return Ok(());
     }
@@ -167,7 +173,11 @@ fn same_space(left: &Embedding, right: &Embedding) -> Result<(), SpaceError> {
 }
 
 /// A sum as an embedding of `like`'s space.
-fn rebuilt(like: &Embedding, modality: Modality, sum: Vec<f64>) -> Result<Embedding, SpaceError> {
+pub(super) fn rebuilt(
+    like: &Embedding,
+    modality: Modality,
+    sum: Vec<f64>,
+) -> Result<Embedding, SpaceError> {
     let values = sum.into_iter().map(|x| x as f32).collect();
     match Embedding::new(like.space(), modality, values) {
         Err(EmbeddingError::Zero) => Err(SpaceError::Cancelled),
@@ -193,93 +203,6 @@ pub fn centred(embedding: &Embedding, centres: Centres<'_>) -> Result<Embedding,
         return Err(SpaceError::Cancelled);
     }
     rebuilt(embedding, embedding.modality(), difference)
-}
-
-/// The point `share` of the way from `from` to `to` on the great circle through both
-/// (spherical interpolation, Shoemake 1985): 0 gives `from`, 1 gives `to`, values outside go on.
-///
-/// Keeps the plane of the two points and moves at an even angle, which a weighted sum does not.
-///
-/// # Errors
-/// [`SpaceError::OutOfRange`] when `share` is not finite; [`SpaceError::Antipodal`] when the
-/// points are opposite; [`EmbeddingError::SpaceMismatch`].
-pub fn interpolate(from: &Embedding, to: &Embedding, share: f32) -> Result<Embedding, SpaceError> {
-    same_space(from, to)?;
-    if !share.is_finite() {
-        let value = f64::from(share);
-        return Err(SpaceError::OutOfRange { what: "the share", range: "a finite number", value });
-    }
-    let pair =
-        || from.values().iter().zip(to.values()).map(|(&a, &b)| (f64::from(a), f64::from(b)));
-    // The half-angle form keeps its precision for close and for opposite points.
-    let chord = pair().map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
-    let sum = pair().map(|(a, b)| (a + b) * (a + b)).sum::<f64>().sqrt();
-    if sum < 1e-4 {
-        return Err(SpaceError::Antipodal);
-    }
-    let angle = 2.0 * chord.atan2(sum);
-    if angle < 1e-7 {
-        return Ok(from.clone());
-    }
-    let share = f64::from(share);
-    let (left, right) = (((1.0 - share) * angle).sin(), (share * angle).sin());
-    rebuilt(from, from.modality(), pair().map(|(a, b)| left * a + right * b).collect())
-}
-
-/// A direction of change: what leads from one set of points to another.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Direction {
-    from: Embedding,
-    change: Vec<f64>,
-}
-
-impl Direction {
-    /// The difference of the means of `to` and `from`: `to = sunny`, `from = snowy` gives what
-    /// makes a picture sunnier. Both sets should be of one modality, so that the gap cancels.
-    ///
-    /// # Errors
-    /// [`SpaceError::NoTerms`] when a set is empty; [`SpaceError::Cancelled`] when the means are
-    /// equal; [`EmbeddingError::SpaceMismatch`].
-    pub fn between(from: &[Embedding], to: &[Embedding]) -> Result<Self, SpaceError> {
-        let start = from.first().ok_or(SpaceError::NoTerms)?.clone();
-        let (left, right) = (mean(&start, from)?, mean(&start, to)?);
-        let change: Vec<f64> = right.iter().zip(&left).map(|(b, a)| b - a).collect();
-        if change.iter().map(|x| x * x).sum::<f64>().sqrt() <= CANCELLED {
-            return Err(SpaceError::Cancelled);
-        }
-        Ok(Self { from: start, change })
-    }
-
-    /// Moves `point` by `amount` times the change and back onto the sphere. Keeps the point's
-    /// modality, and everything about it that is at right angles to the change, up to scale.
-    ///
-    /// # Errors
-    /// [`SpaceError::OutOfRange`] when `amount` is not finite; [`SpaceError::Cancelled`];
-    /// [`EmbeddingError::SpaceMismatch`].
-    pub fn apply(&self, point: &Embedding, amount: f32) -> Result<Embedding, SpaceError> {
-        same_space(&self.from, point)?;
-        if !amount.is_finite() {
-            let value = f64::from(amount);
-            let range = "a finite number";
-            return Err(SpaceError::OutOfRange { what: "the amount", range, value });
-        }
-        let step = |(&x, change): (&f32, &f64)| f64::from(x) + f64::from(amount) * change;
-        let moved: Vec<f64> = point.values().iter().zip(&self.change).map(step).collect();
-        rebuilt(point, point.modality(), moved)
-    }
-}
-
-fn mean(like: &Embedding, set: &[Embedding]) -> Result<Vec<f64>, SpaceError> {
-    let mut sum = vec![0f64; like.values().len()];
-    for point in set {
-        same_space(like, point)?;
-        sum.iter_mut().zip(point.values()).for_each(|(total, &x)| *total += f64::from(x));
-    }
-    if set.is_empty() {
-        return Err(SpaceError::NoTerms);
-    }
-    sum.iter_mut().for_each(|total| *total /= set.len() as f64);
-    Ok(sum)
 }
 
 #[cfg(test)]
@@ -353,30 +276,5 @@ mod tests {
         assert_eq!(sum(&[(1.0, &picture), (-1.0, &picture)]), Err(SpaceError::Cancelled));
         let short = Centres { image: Some(&image[..2]), text: None };
         assert!(combine_centred(&[(1.0, &picture)], short, Modality::Image).is_err());
-    }
-
-    #[test]
-    fn interpolation_moves_at_an_even_angle() {
-        let (a, b) = (at(Modality::Image, &[1.0, 0.0]), at(Modality::Image, &[0.0, 1.0]));
-        for (share, degrees) in [(0.0, 0f32), (1.0, 90.0), (1.0 / 3.0, 30.0), (2.0, 180.0)] {
-            let radians = degrees.to_radians();
-            close(&interpolate(&a, &b, share).unwrap(), &[radians.cos(), radians.sin()]);
-        }
-        let opposite = at(Modality::Image, &[-1.0, 0.0]);
-        assert_eq!(interpolate(&a, &opposite, 0.5), Err(SpaceError::Antipodal));
-        close(&interpolate(&a, &a, 0.7).unwrap(), &[1.0, 0.0]);
-        assert!(interpolate(&a, &b, f32::NAN).is_err());
-    }
-
-    #[test]
-    fn directions_lead_from_one_set_to_the_other() {
-        let snowy = [at(Modality::Text, &[1.0, 0.0, 0.0])];
-        let sunny = [at(Modality::Text, &[0.0, 1.0, 0.0])];
-        let sunnier = Direction::between(&snowy, &sunny).unwrap();
-        let picture = at(Modality::Image, &[0.0, 0.0, 1.0]);
-        close(&sunnier.apply(&picture, 0.5).unwrap(), &[-0.5, 0.5, 1.0]);
-        assert_eq!(sunnier.apply(&picture, 0.5).unwrap().modality(), Modality::Image);
-        assert_eq!(Direction::between(&snowy, &snowy), Err(SpaceError::Cancelled));
-        assert_eq!(Direction::between(&snowy, &[]), Err(SpaceError::NoTerms));
     }
 }

@@ -21,8 +21,9 @@ mod principal;
 #[cfg(feature = "workbench")]
 pub mod report;
 mod sample;
+mod travel;
 
-pub use arithmetic::{Centres, Direction, centred, combine, combine_centred, interpolate};
+pub use arithmetic::{Centres, centred, combine, combine_centred};
 pub use error::SpaceError;
 pub use fusion::Fusion;
 pub(crate) use hubs::{BANK_SCALE, CSLS_NEIGHBOURS};
@@ -32,3 +33,4 @@ pub use neighbours::{Neighbour, nearest};
 pub use points::Points;
 pub use principal::{Principal, neighbour_recall};
 pub use sample::sample;
+pub use travel::{Direction, interpolate, interpolate_centred};

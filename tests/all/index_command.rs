@@ -135,6 +135,38 @@ fn words_pictures_and_sums_find_what_they_mean() {
 }
 
 #[test]
+fn sets_are_means_and_ways_lead_from_one_sum_to_another() {
+    let desk = Desk::indexed();
+    fs::write(desk.path("warm.txt"), "a cup of coffee\n\n  a hot drink \n").unwrap();
+    fs::create_dir(desk.path("space")).unwrap();
+    for name in ["rocket.jpg", "galaxies.jpg"] {
+        fs::copy(photo(name), desk.path("space").join(name)).unwrap();
+    }
+    let moved = desk.search(&["img:photos/cat.jpg", "+", "set:warm.txt", "-", "0.5:set:space"]);
+    let spelt = desk.search(&[
+        "photos/cat.jpg + 0.5:a cup of coffee + 0.5:a hot drink - 0.25:photos/galaxies.jpg \
+         - 0.25:photos/rocket.jpg",
+    ]);
+    assert_eq!(keys(&moved), keys(&spelt));
+    for (a, b) in moved.iter().zip(&spelt) {
+        let similarity = |line: &Value| line["similarity"].as_f64().unwrap();
+        assert!((similarity(a) - similarity(b)).abs() < 1e-5, "{a} {b}");
+    }
+
+    let way = |step: &str| desk.search(&["photos/cat.jpg", step, "photos/coffee.jpg", "-k", "2"]);
+    assert_eq!(keys(&way("..0%"))[0], "photos/cat.jpg");
+    assert_eq!(keys(&way("..100%"))[0], "photos/coffee.jpg");
+    let half = way("..");
+    assert_eq!(way("..50%"), half);
+    let similarities: Vec<f64> = half.iter().map(|l| l["similarity"].as_f64().unwrap()).collect();
+    assert!((similarities[0] - similarities[1]).abs() < 0.01, "as far from both: {half:?}");
+    assert!(half[0]["score"].is_null(), "a point on a way has no calibrated score");
+    assert_eq!(desk.search(&["photos/cat.jpg ..50% photos/coffee.jpg", "-k", "2"]), half);
+    let mixed = desk.search(&["photos/cat.jpg", "..100%", "a rocket", "-k", "1"]);
+    assert_eq!(keys(&mixed), ["photos/rocket.jpg"]);
+}
+
+#[test]
 fn any_number_of_results_is_defined() {
     let desk = Desk::indexed();
     for (k, rows) in [("0", 0), ("1", 1), ("5", 5), ("5000", 5)] {
@@ -280,6 +312,11 @@ fn what_cannot_be_done_is_said_in_a_line() {
         (&["search", "my.index", "a", "cat"], 2, "put + or - between two terms"),
         (&["search", "my.index", "cat", "+"], 2, "nothing follows the +"),
         (&["search", "my.index", "0:cat"], 2, "a weight is a number"),
+        (&["search", "my.index", "cat", ".."], 2, "nothing follows the .."),
+        (&["search", "my.index", "cat", "..300%", "dog"], 2, "0% to 100%"),
+        (&["search", "my.index", "set:none.txt"], 1, "none.txt: a set is a folder of pictures"),
+        (&["search", "my.index", "set:out.npy"], 1, "out.npy: a set is a folder of pictures"),
+        (&["search", "my.index", "set:one.txt", "-", "set:one.txt"], 2, "cancel each other out"),
         (&["search", "my.index", "cat", "-", "cat"], 2, "cancel each other out"),
         (&["search", "my.index", "cat", "--html", "no/a.html"], 1, "no/a.html: cannot be written"),
         (&["index", "remove", "my.index"], 2, "nothing to remove"),
