@@ -55,7 +55,7 @@ pub fn expand(paths: &[PathBuf]) -> Inputs {
 }
 
 /// Whether a file is called as pictures are.
-pub fn is_picture(path: &Path) -> bool {
+fn is_picture(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
 }
@@ -83,6 +83,15 @@ pub fn numbered(points: Vec<Option<Embedding>>) -> (Vec<Embedding>, Vec<Option<u
     (points.into_iter().flatten().collect(), places)
 }
 
+/// Whether an argument that may be a picture or a text is written as a file's name: it ends like
+/// a picture's, begins like a path, or is a file or a folder below another one. "black/white
+/// cat" is a text, and so is the name of a folder right here, which may be a word.
+pub fn is_written_as_path(term: &Path) -> bool {
+    let inside = term.parent().is_some_and(|parent| !parent.as_os_str().is_empty());
+    let starts = term.is_absolute() || ["./", "../"].iter().any(|dots| term.starts_with(dots));
+    is_picture(term) || starts || term.is_file() || (inside && term.exists())
+}
+
 /// Runs `work` on every file on all threads and hands the results to `sink` in order. A few
 /// files are in flight at a time, so memory stays bounded however many there are.
 pub fn in_order<T: Send>(
@@ -102,4 +111,21 @@ pub fn in_order<T: Send>(
         progress.set(done);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_told_from_texts() {
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        for path in ["beach.jpg", "holidays/beach.JPEG", "/no/such", "./red car", "../x", manifest]
+        {
+            assert!(is_written_as_path(Path::new(path)), "{path}");
+        }
+        for text in ["a red car", "black/white cat", "mr. smith", "", "...", "a.b"] {
+            assert!(!is_written_as_path(Path::new(text)), "{text}");
+        }
+    }
 }

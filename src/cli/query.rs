@@ -9,7 +9,7 @@ use sextant::index::{
 use sextant::space::{Centres, SpaceError, combine_centred, interpolate_centred};
 use sextant::{Embedding, EncodeError, Encoder, Modality};
 
-use super::inputs::{embed_each, expand, is_picture};
+use super::inputs::{embed_each, expand, is_written_as_path};
 use super::output::complain;
 use super::progress::Progress;
 use super::row::shown_key;
@@ -37,6 +37,9 @@ pub enum TermError {
         "{0}: no such file, and no such key in the index (a text of this name is written txt:{0})"
     )]
     NoPicture(String),
+    /// A term is a folder.
+    #[error("{0}: is a folder: all of its pictures are written set:{0}")]
+    Folder(String),
     /// A term is neither a file nor a text.
     #[error("{0}: no such file, and a text has to be UTF-8")]
     NotText(String),
@@ -243,12 +246,16 @@ fn embed(term: &Term, encoder: &Encoder, reader: &Reader) -> Result<Embedding, T
         if let Some(path) = path.as_deref().filter(|path| path.is_file()) {
             return Ok(encoder.image_file(path)?);
         }
-        let named = term.reading == Reading::Image || path.as_deref().is_some_and(is_picture);
+        let named =
+            term.reading == Reading::Image || path.as_deref().is_some_and(is_written_as_path);
         // Looking for a key reads all keys, so a text is not looked for.
         if (named || term.content.iter().any(|byte| b"/#".contains(byte)))
             && let Some(row) = reader.find(&term.content)?
         {
             return Ok(reader.embedding(row)?);
+        }
+        if named && path.is_some_and(|path| path.is_dir()) {
+            return Err(TermError::Folder(shown()));
         }
         if named {
             return Err(TermError::NoPicture(shown()));

@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use sextant::{Embedding, Encoder, Modality};
 
+use super::inputs::is_written_as_path;
 use super::output::{complain, json_line, six_digits, stdout};
 use super::{Failure, Format, Global, Outcome};
 
@@ -64,7 +65,11 @@ fn embed(encoder: &Encoder, term: &str) -> Result<Option<Embedding>, Failure> {
         encoder.text(text)
     } else if let Some(path) = term.strip_prefix("img:") {
         encoder.image_file(Path::new(path))
-    } else if Path::new(term).is_file() {
+    } else if is_written_as_path(Path::new(term)) {
+        if !Path::new(term).exists() {
+            complain(&format!("{term}: no such file (a text of this name is written txt:{term})"));
+            return Ok(None);
+        }
         encoder.image_file(Path::new(term))
     } else {
         encoder.text(term)

@@ -251,3 +251,14 @@ fn similar_compares_across_modalities() {
     };
     assert!(score("a photo of a cat") > score("a photo of a rocket"));
 }
+
+#[test]
+fn similar_takes_no_missing_picture_for_a_text() {
+    let cat = photo("cat.jpg");
+    let folder = cat.parent().unwrap();
+    for (term, rule) in [("dog.jpg", "no such file"), (folder.to_str().unwrap(), "folder")] {
+        let said = sextant(["similar", cat.to_str().unwrap(), term]);
+        assert_eq!(said.code, 1, "{term}");
+        assert!(said.err.contains(term) && said.err.contains(rule), "{}", said.err);
+    }
+}

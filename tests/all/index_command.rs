@@ -308,6 +308,7 @@ fn what_cannot_be_done_is_said_in_a_line() {
         (&["index", "add", "photos", "photos"], 3, "photos: not an index"),
         (&["search", "my.index", "dgo.jpg"], 1, "dgo.jpg: no such file"),
         (&["search", "my.index", "img:nowhere"], 1, "nowhere: no such file"),
+        (&["search", "my.index", "./photos"], 1, "written set:./photos"),
         (&["search", "my.index", ""], 2, "the query is empty"),
         (&["search", "my.index", "a", "cat"], 2, "put + or - between two terms"),
         (&["search", "my.index", "cat", "+"], 2, "nothing follows the +"),
