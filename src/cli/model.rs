@@ -87,6 +87,9 @@ pub struct ImportArgs {
     /// The image graph's embedding output [default: one called embed…, or the first]
     #[arg(long, value_name = "NAME")]
     image_output: Option<String>,
+    /// The image graph's output for places, [1, dimension, rows, columns], for `where` and `label --focus`
+    #[arg(long, value_name = "NAME")]
+    spatial_output: Option<String>,
     /// The text graph's embedding output [default: one called embed…, or the first]
     #[arg(long, value_name = "NAME")]
     text_output: Option<String>,
@@ -294,6 +297,7 @@ fn import(args: &ImportArgs, global: &Global) -> Result<Outcome, Failure> {
             std: args.pixels.std,
         },
         image_output: args.image_output.clone(),
+        spatial_output: args.spatial_output.clone(),
         text_output: args.text_output.clone(),
         name: args.name.clone().or_else(folder_name).unwrap_or_default(),
         version: args.version.clone(),

@@ -56,6 +56,18 @@ pub enum ImportError {
         /// Numbers from the text tower.
         text: usize,
     },
+    /// The output for places is not one.
+    #[error("{file}: output {output} is {found:?}, and places are [1, {dimension}, rows, columns]")]
+    Places {
+        /// The graph's file.
+        file: String,
+        /// The output.
+        output: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// Numbers of an embedding.
+        dimension: usize,
+    },
     /// The family's scores need numbers that only the checkpoint knows.
     #[error(
         "sigmoid models need their own --logit-scale and --logit-bias (exp of the checkpoint's logit_scale, and its logit_bias)"
@@ -76,6 +88,8 @@ pub struct ImportOptions {
     pub pixels: PixelOverrides,
     /// Name of the image tower's embedding output; `None` finds it.
     pub image_output: Option<String>,
+    /// Name of the image tower's output for places, `[1, dimension, rows, columns]`, if it has one.
+    pub spatial_output: Option<String>,
     /// Name of the text tower's embedding output; `None` finds it.
     pub text_output: Option<String>,
     /// Name of the package.
@@ -198,22 +212,30 @@ fn image_tower(options: &ImportOptions) -> Result<(ImageTower, usize), ImportErr
     let (width, height) = preprocess.output_size();
     let (width, height) = (width as usize, height as usize);
     let output = embedding_output(graph, options.image_output.as_deref(), &file)?;
+    let outputs = [Some(output.clone()), options.spatial_output.clone()];
     let spec = TowerSpec {
-        file,
+        file: file.clone(),
         inputs: vec![(input.name.clone(), InputShape::of(&preprocess))],
-        outputs: vec![output.clone()],
+        outputs: outputs.into_iter().flatten().collect(),
     };
     let blank = Tensor::zero::<f32>(&[1, 3, height, width]).expect("a small shape");
     let found = Tower::build(&bytes, &spec)?.run(tvec!(blank.into()))?;
+    let dimension = found[0].values.len();
+    if let (Some(output), Some(places)) = (&options.spatial_output, found.get(1))
+        && !matches!(places.shape[..], [1, depth, _, _] if depth == dimension)
+    {
+        let (output, found) = (output.clone(), places.shape.clone());
+        return Err(ImportError::Places { file, output, found, dimension });
+    }
     let tower = ImageTower {
         file: "image.onnx".to_owned(),
         sha256: hex(&Sha256::digest(&bytes)),
         input: input.name.clone(),
         output,
-        spatial: None,
+        spatial: options.spatial_output.clone(),
         preprocess,
     };
-    Ok((tower, found[0].values.len()))
+    Ok((tower, dimension))
 }
 
 fn text_tower(

@@ -64,6 +64,7 @@ fn options(name: &str, case: &Case) -> ImportOptions {
         preset: Preset::named(&case.image.preset).unwrap(),
         pixels: PixelOverrides::default(),
         image_output: None,
+        spatial_output: None,
         text_output: None,
         name: name.to_owned(),
         version: "1.0.0".to_owned(),
@@ -123,6 +124,46 @@ fn check_architecture(name: &str) {
         let cosine = cosine(found.values(), expected);
         assert!(cosine >= LEAST_COSINE, "{name} {written:?}: cosine {cosine}");
     }
+}
+
+#[derive(Deserialize)]
+struct PlacesCase {
+    rows: usize,
+    columns: usize,
+    /// By photo and place, unit rows.
+    places: Vec<Vec<Vec<f32>>>,
+}
+
+/// A vision transformer that `models/reference/places.py` gave SCLIP's last block, against PyTorch.
+#[test]
+fn places_of_a_vision_transformer() {
+    let case: PlacesCase = read_json(&golden("places").join("places.json"));
+    let clip: Case = read_json(&golden("vitb32").join("case.json"));
+    let home = tempfile::tempdir().unwrap();
+    let image = golden("places").join("image.onnx");
+    let spatial = |name: &str| Some(name.to_owned());
+    let options = ImportOptions {
+        image,
+        text: None,
+        spatial_output: spatial("spatial"),
+        ..options("vitb32", &clip)
+    };
+    let folder = home.path().join("places");
+    import_model(&options, &folder).unwrap();
+    let encoder = Encoder::new(Package::open(&folder).unwrap());
+    for (photo, expected) in clip.photos.iter().zip(&case.places) {
+        let picture = decode_file(&golden("vitb32").join(photo), encoder.limits()).unwrap();
+        let grid = encoder.places(&picture, photo).unwrap();
+        assert_eq!((grid.rows, grid.columns), (case.rows, case.columns));
+        assert_eq!(grid.embeddings.len(), expected.len());
+        for (found, expected) in grid.embeddings.iter().zip(expected) {
+            let cosine = cosine(found.values(), expected);
+            assert!(cosine >= LEAST_COSINE, "{photo}: cosine {cosine}");
+        }
+    }
+    let wrong = ImportOptions { spatial_output: spatial("image_embeds"), ..options };
+    let refused = import_model(&wrong, &home.path().join("wrong"));
+    assert!(matches!(refused, Err(ImportError::Places { dimension: 24, .. })), "{refused:?}");
 }
 
 #[test]
