@@ -87,7 +87,7 @@ const ALL: [Explanation; 22] = [
         title: "Hubness",
         meaning: "Skewness of how often a row is among the ten nearest of a query: 0 is fair, above 1 a few rows answer everything.",
         source: "Radovanović et al. 2010",
-        advice: "A few rows come up for everything: use query-bank normalisation or CSLS (`sextant::space::QueryBank`, `local_scaling`).",
+        advice: "A few rows come up for everything: search with `--hubs csls --bank FILE`, where FILE has typical queries.",
         bounds: Some([1.0, 2.5]),
     },
     Explanation {
@@ -111,7 +111,7 @@ const ALL: [Explanation; 22] = [
         title: "Effective rank",
         meaning: "How many directions the rows use, from their singular values' entropy: at most the dimension, and at most the rows.",
         source: "Roy and Vetterli 2007; RankMe, Garrido et al. 2023",
-        advice: "A low rank wastes memory: shorten rows by principal components (`sextant::space::Principal`).",
+        advice: "A low rank wastes memory: `sextant space pca` says what shorter rows cost.",
         bounds: None,
     },
     Explanation {

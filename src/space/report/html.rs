@@ -5,11 +5,13 @@ use std::fmt::Write;
 use super::{Figure, Report, Verdict, plots};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}\
-h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem;text-transform:capitalize}table{border-collapse:collapse;width:100%}\
+h1{font-size:1.6rem;overflow-wrap:anywhere}h2{font-size:1.2rem;margin-top:2rem}h2::first-letter{text-transform:uppercase}\
+table{border-collapse:collapse;width:100%}.figures td:first-child{width:11rem}.figures td.n{width:6rem}\
 td,th{padding:.4rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}\
 td.n{font-variant-numeric:tabular-nums;white-space:nowrap;font-weight:600}\
 .good{color:#00795a}.fair{color:#8a5a00}.bad{color:#b3261e}.neutral{color:#444}\
-small{color:#666;display:block}svg{max-width:100%;height:auto}";
+small{color:#666;display:block}code{font-size:.95em;background:#f2f2f2;padding:0 .2em}svg{max-width:100%;height:auto}\
+@media(max-width:40rem){.figures td{display:block;border:0;padding:.1rem 0}.figures td:last-child{border-bottom:1px solid #ddd;padding-bottom:.6rem}.figures td:first-child,.figures td.n{width:auto}}";
 
 pub(super) fn page(report: &Report) -> String {
     let subject = escape(&report.subject);
@@ -68,20 +70,21 @@ fn summary(page: &mut String, report: &Report) {
             "<li><b class=\"bad\">{}</b> ({}): {}</li>",
             escape(figure.title()),
             figure.of,
-            escape(figure.advice())
+            prose(figure.advice())
         );
     }
     page.push_str("</ul>");
 }
 
 fn table(page: &mut String, figures: &[Figure]) {
-    let _ = write!(page, "<h2>{}</h2><table>", figures[0].of);
+    let _ = write!(page, "<h2>{}</h2><table class=\"figures\">", figures[0].of);
     for figure in figures {
-        let class = match figure.verdict {
-            Verdict::Good => "good",
-            Verdict::Fair => "fair",
-            Verdict::Bad => "bad",
-            Verdict::Neutral => "neutral",
+        // The word stands beside the colour, which not everyone sees.
+        let (class, verdict) = match figure.verdict {
+            Verdict::Good => ("good", "good"),
+            Verdict::Fair => ("fair", "fair"),
+            Verdict::Bad => ("bad", "bad"),
+            Verdict::Neutral => ("neutral", ""),
         };
         let value = match (figure.value, &figure.reason) {
             (Some(value), _) => format!("{value:.3}"),
@@ -91,13 +94,13 @@ fn table(page: &mut String, figures: &[Figure]) {
         let reason = figure.reason.as_ref().map(|r| format!("<small>{}</small>", escape(r)));
         let _ = write!(
             page,
-            "<tr><td>{}</td><td class=\"n {class}\">{value}</td><td>{}{}<small>Source: {}</small>\
+            "<tr><td>{}</td><td class=\"n {class}\">{value} <small>{verdict}</small></td><td>{}{}<small>Source: {}</small>\
              <small>If it is bad: {}</small></td></tr>",
             escape(figure.title()),
-            escape(figure.meaning()),
+            prose(figure.meaning()),
             reason.unwrap_or_default(),
             escape(figure.source()),
-            escape(figure.advice())
+            prose(figure.advice())
         );
     }
     page.push_str("</table>");
@@ -117,6 +120,15 @@ fn confusions(page: &mut String, report: &Report) {
         );
     }
     page.push_str("</table>");
+}
+
+/// Text of our own, with what stands between backticks as code.
+fn prose(text: &str) -> String {
+    let part = |(place, part): (usize, &str)| match place % 2 {
+        0 => escape(part),
+        _ => format!("<code>{}</code>", escape(part)),
+    };
+    text.split('`').enumerate().map(part).collect()
 }
 
 /// Names and paths come from outside and must not become markup.

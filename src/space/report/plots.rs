@@ -59,13 +59,25 @@ fn draw(
     top: f64,
     series: &[(Vec<(f64, f64)>, RGBColor)],
 ) -> Result<(), Box<dyn std::error::Error>> {
+    let wide = range.end - range.start > 10.0;
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     let mut chart = ChartBuilder::on(&area)
         .margin(8)
         .x_label_area_size(40)
         .y_label_area_size(56)
         .build_cartesian_2d(range, 0.0..top.max(1e-9))?;
-    chart.configure_mesh().x_desc(across).y_desc(up).light_line_style(TRANSPARENT).draw()?;
+    // Rounded first, so that no zero is "-0.0".
+    let digits = if wide { 0 } else { 1 };
+    let round = |x: &f64| format!("{:.digits$}", (x * 10.0).round() / 10.0 + 0.0);
+    chart
+        .configure_mesh()
+        .x_desc(across)
+        .y_desc(up)
+        .label_style(("sans-serif", 14))
+        .axis_desc_style(("sans-serif", 15))
+        .x_label_formatter(&round)
+        .light_line_style(TRANSPARENT)
+        .draw()?;
     for (points, colour) in series {
         let line = points.iter().copied();
         chart.draw_series(AreaSeries::new(line, 0.0, colour.mix(0.25)).border_style(colour))?;
