@@ -3,6 +3,7 @@
 mod float;
 mod integer;
 mod picture;
+mod resample;
 mod scan;
 
 use super::*;

@@ -7,36 +7,10 @@
 
 use super::geometry::Window;
 use super::spec::Interpolation;
-
-/// Fractional bits of a weight.
-const PRECISION: u32 = 32 - 8 - 2;
-
-/// What a sum of weighted samples starts from, so that [`level`] rounds to the nearest.
-pub(super) const HALF: i32 = 1 << (PRECISION - 1);
-
-/// The level, 0 to 255, of a sum of weighted samples.
-pub(super) fn level(sum: i32) -> u8 {
-    (sum >> PRECISION).clamp(0, 255) as u8
-}
-
-/// The weights of one output pixel.
-#[derive(Debug)]
-pub(super) struct Kernel {
-    /// The first source pixel that counts.
-    pub(super) start: usize,
-    /// The weights of it and of those after it; at least one.
-    pub(super) weights: Vec<i32>,
-}
-
-impl Kernel {
-    /// The source pixel behind the last that counts.
-    pub(super) fn end(&self) -> usize {
-        self.start + self.weights.len()
-    }
-}
+use crate::kernel::{Taps, WEIGHT_BITS};
 
 /// One kernel for each pixel of a window.
-pub(super) fn kernels(window: Window, interpolation: Interpolation) -> Vec<Kernel> {
+pub(super) fn kernels(window: Window, interpolation: Interpolation) -> Vec<Taps> {
     let (filter, support): (fn(f64) -> f64, f64) = match interpolation {
         Interpolation::Bicubic => (cubic, 2.0),
         Interpolation::Bilinear => (triangle, 1.0),
@@ -59,12 +33,12 @@ pub(super) fn kernels(window: Window, interpolation: Interpolation) -> Vec<Kerne
 }
 
 /// Normalises weights to a sum of one and rounds them.
-fn fixed_point(start: usize, weights: Vec<f64>) -> Kernel {
+fn fixed_point(start: usize, weights: Vec<f64>) -> Taps {
     let sum: f64 = weights.iter().sum();
-    let one = f64::from(1u32 << PRECISION);
+    let one = f64::from(1u32 << WEIGHT_BITS);
     // `round` goes away from zero at a half, as Pillow's does.
     let weights = weights.iter().map(|weight| (weight / sum * one).round() as i32).collect();
-    Kernel { start, weights }
+    Taps { start, weights }
 }
 
 /// Cubic convolution (Keys, 1981) with a = -1/2.

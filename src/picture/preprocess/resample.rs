@@ -8,8 +8,9 @@
 //! grow with the picture.
 
 use super::geometry::Window;
-use super::kernel::{HALF, Kernel, kernels, level};
+use super::kernel::kernels;
 use super::spec::{Interpolation, PreprocessSpec};
+use crate::kernel::{Machine, ROWS_AT_ONCE, Taps, blend_rows, narrow_rows};
 use crate::picture::frame::{Picture, Pixels};
 
 /// Weights and rows that are kept from one picture to the next, so that a stream of pictures of
@@ -19,10 +20,11 @@ pub struct ResizeBuffers {
     weights: Option<Weights>,
     /// The rows under one filter, each at its number modulo how many there can be.
     held: Vec<u8>,
-    /// A row laid over the background.
+    /// Rows laid over the background.
     opaque: Vec<u8>,
-    sums: Vec<i32>,
-    levels: Vec<u8>,
+    /// Rows between the passes.
+    between: Vec<u8>,
+    scratch: Vec<[u8; ROWS_AT_ONCE]>,
 }
 
 /// The kernels of both axes, and what they were computed for.
@@ -30,8 +32,8 @@ pub struct ResizeBuffers {
 struct Weights {
     windows: [Window; 2],
     interpolation: Interpolation,
-    across: Vec<Kernel>,
-    down: Vec<Kernel>,
+    across: Vec<Taps>,
+    down: Vec<Taps>,
 }
 
 impl Weights {
@@ -52,63 +54,19 @@ pub(super) fn resample(
     spec: &PreprocessSpec,
     buffers: &mut ResizeBuffers,
 ) -> Vec<u8> {
+    // A machine that does not exist is refused where the towers are built.
+    let machine = Machine::active().unwrap_or(Machine::Scalar);
     let [across, down] = windows;
-    let ResizeBuffers { weights, held, opaque, sums, levels } = buffers;
-    if !weights.as_ref().is_some_and(|w| w.are_for(windows, spec.interpolation)) {
-        *weights = None;
+    if !buffers.weights.as_ref().is_some_and(|w| w.are_for(windows, spec.interpolation)) {
+        buffers.weights = Some(Weights::new(windows, spec.interpolation));
     }
-    let weights = weights.get_or_insert_with(|| Weights::new(windows, spec.interpolation));
-    let rows_first = rows_come_first(across, down);
-    let narrow_length = 3 * across.length as usize;
-    let length = if rows_first { 3 * picture.width() as usize } else { narrow_length };
-    let most = weights.down.iter().map(|kernel| kernel.weights.len()).max().unwrap_or(1);
-    // Rows that need no work are read where they are.
-    let as_they_are = if rows_first { plain_rows(picture) } else { None };
-    let slot = |row: usize| row % most * length..row % most * length + length;
-    held.resize(if as_they_are.is_some() { 0 } else { most * length }, 0);
-    sums.resize(length, 0);
-    let mut samples = vec![0; narrow_length * down.length as usize];
-    let mut made = 0; // Rows before this one were held.
-    for (kernel, output) in weights.down.iter().zip(samples.chunks_exact_mut(narrow_length)) {
-        let missing =
-            if as_they_are.is_some() { 0..0 } else { kernel.start.max(made)..kernel.end() };
-        for row in missing {
-            let slot = &mut held[slot(row)];
-            let source = opaque_row(picture, row, spec.background, opaque);
-            if rows_first {
-                slot.copy_from_slice(source);
-            } else {
-                narrow(source, &weights.across, slot);
-            }
-        }
-        made = kernel.end().max(made);
-        sums.fill(HALF);
-        for (row, &weight) in (kernel.start..).zip(&kernel.weights) {
-            let row = match as_they_are {
-                Some(rows) => &rows[row * length..][..length],
-                None => &held[slot(row)],
-            };
-            let pairs = sums.iter_mut().zip(row);
-            pairs.for_each(|(sum, &value)| *sum += weight * i32::from(value));
-        }
-        if rows_first {
-            levels.clear();
-            levels.extend(sums.iter().map(|&sum| level(sum)));
-            narrow(levels, &weights.across, output);
-        } else {
-            let pairs = output.iter_mut().zip(sums.iter());
-            pairs.for_each(|(output, &sum)| *output = level(sum));
-        }
+    let mut samples = vec![0; 3 * across.length as usize * down.length as usize];
+    if rows_come_first(across, down) {
+        down_then_across(machine, picture, spec.background, buffers, &mut samples);
+    } else {
+        across_then_down(machine, picture, spec.background, buffers, &mut samples);
     }
     samples
-}
-
-/// The rows of a picture that is RGB already.
-fn plain_rows(picture: &Picture) -> Option<&[u8]> {
-    match picture.pixels() {
-        Pixels::Rgb(bytes) => Some(bytes),
-        Pixels::Rgba(_) => None,
-    }
 }
 
 /// Whether the vertical pass comes first. Pillow 13 does that where the height shrinks, and by
@@ -118,38 +76,102 @@ fn rows_come_first(across: Window, down: Window) -> bool {
     down.shrinkage() > 0 && down.shrinkage() > 2 * across.shrinkage()
 }
 
-/// One row brought to its new width.
-fn narrow(row: &[u8], columns: &[Kernel], narrowed: &mut [u8]) {
-    let (pixels, _) = row.as_chunks::<3>();
-    let (outputs, _) = narrowed.as_chunks_mut::<3>();
-    for (kernel, output) in columns.iter().zip(outputs) {
-        let mut sums = [HALF; 3];
-        for (pixel, &weight) in pixels[kernel.start..kernel.end()].iter().zip(&kernel.weights) {
-            for (sum, &value) in sums.iter_mut().zip(pixel) {
-                *sum += weight * i32::from(value);
-            }
+/// Narrows rows in blocks as they are needed, and blends them.
+fn across_then_down(
+    machine: Machine,
+    picture: &Picture,
+    background: [u8; 3],
+    buffers: &mut ResizeBuffers,
+    samples: &mut [u8],
+) {
+    let ResizeBuffers { weights, held, opaque, scratch, .. } = buffers;
+    let Some(Weights { across, down, .. }) = weights else { return };
+    let length = 3 * across.len();
+    // Blocks that the rows under one filter can touch.
+    let blocks = most_rows(down).div_ceil(ROWS_AT_ONCE) + 1;
+    let block = ROWS_AT_ONCE * length;
+    held.resize(blocks * block, 0);
+    let mut made = 0; // Blocks before this one are made, or not needed any more.
+    for (taps, output) in down.iter().zip(samples.chunks_exact_mut(length)) {
+        let needed = (taps.start / ROWS_AT_ONCE).max(made)..taps.end().div_ceil(ROWS_AT_ONCE);
+        for number in needed.clone() {
+            let rows = opaque_rows(picture, number * ROWS_AT_ONCE, background, opaque);
+            let place = &mut held[number % blocks * block..][..block];
+            narrow_rows(machine, rows, across, scratch, place);
         }
-        *output = sums.map(level);
+        made = needed.end.max(made);
+        blend_rows(machine, held, taps, output);
     }
 }
 
-/// A row of a picture as RGB, with `background` under what is transparent; `opaque` is room for it.
-fn opaque_row<'a>(
+/// Blends rows, and narrows the results in blocks.
+fn down_then_across(
+    machine: Machine,
+    picture: &Picture,
+    background: [u8; 3],
+    buffers: &mut ResizeBuffers,
+    samples: &mut [u8],
+) {
+    let ResizeBuffers { weights, held, between, scratch, .. } = buffers;
+    let Some(Weights { across, down, .. }) = weights else { return };
+    let (width, length) = (picture.width() as usize, 3 * across.len());
+    let (wide, most) = (3 * width, most_rows(down));
+    between.resize(ROWS_AT_ONCE * wide, 0);
+    let mut made = 0; // Rows before this one are held, or not needed any more.
+    let outputs = samples.chunks_mut(ROWS_AT_ONCE * length);
+    for (down, output) in down.chunks(ROWS_AT_ONCE).zip(outputs) {
+        for (taps, row) in down.iter().zip(between.chunks_exact_mut(wide)) {
+            let pixels = match picture.pixels() {
+                // Rows that need no work are read where they are.
+                Pixels::Rgb(bytes) => {
+                    blend_rows(machine, bytes, taps, row);
+                    continue;
+                }
+                Pixels::Rgba(bytes) => bytes,
+            };
+            held.resize(most * wide, 0);
+            for number in taps.start.max(made)..taps.end() {
+                let place = &mut held[number % most * wide..][..wide];
+                lay_over(&pixels[4 * width * number..][..4 * width], background, place);
+            }
+            made = taps.end().max(made);
+            blend_rows(machine, held, taps, row);
+        }
+        let rows = std::array::from_fn(|row| &between[row * wide..][..wide]);
+        narrow_rows(machine, rows, across, scratch, output);
+    }
+}
+
+fn most_rows(down: &[Taps]) -> usize {
+    down.iter().map(|taps| taps.weights.len()).max().unwrap_or(1)
+}
+
+/// A block of rows as RGB, the last row again where the picture ends before it; `opaque` is room.
+fn opaque_rows<'a>(
     picture: &'a Picture,
-    row: usize,
+    first: usize,
     background: [u8; 3],
     opaque: &'a mut Vec<u8>,
-) -> &'a [u8] {
-    let width = picture.width() as usize;
-    match picture.pixels() {
-        Pixels::Rgb(bytes) => &bytes[3 * width * row..][..3 * width],
-        Pixels::Rgba(bytes) => {
-            let (pixels, _) = bytes[4 * width * row..][..4 * width].as_chunks::<4>();
-            opaque.clear();
-            opaque.extend(pixels.iter().flat_map(|&pixel| over(pixel, background)));
-            opaque
+) -> [&'a [u8]; ROWS_AT_ONCE] {
+    let (length, last) = (3 * picture.width() as usize, picture.height() as usize - 1);
+    let bytes = match picture.pixels() {
+        Pixels::Rgb(bytes) => {
+            return std::array::from_fn(|row| &bytes[(first + row).min(last) * length..][..length]);
         }
-    }
+        Pixels::Rgba(bytes) => bytes,
+    };
+    let (width, first) = (4 * picture.width() as usize, first.min(last));
+    let count = ROWS_AT_ONCE.min(last + 1 - first);
+    opaque.resize(count * length, 0);
+    lay_over(&bytes[first * width..][..count * width], background, opaque);
+    std::array::from_fn(|row| &opaque[row.min(count - 1) * length..][..length])
+}
+
+/// Pixels with transparency laid over an opaque colour.
+fn lay_over(pixels: &[u8], background: [u8; 3], colours: &mut [u8]) {
+    let (pixels, _) = pixels.as_chunks::<4>();
+    let (colours, _) = colours.as_chunks_mut::<3>();
+    colours.iter_mut().zip(pixels).for_each(|(colour, &pixel)| *colour = over(pixel, background));
 }
 
 /// One pixel laid over an opaque colour, rounded to the nearest level.

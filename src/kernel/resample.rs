@@ -1,0 +1,221 @@
+//! Resampling of 8-bit RGB pictures in fixed point, one axis at a time.
+//!
+//! Sums are exact in 32 bits, so all machines give the same bytes. Across, eight rows are worked on
+//! at once, lane by lane: a sum over neighbours in one row would have to be added up across lanes
+//! for every pixel.
+
+use super::Machine;
+use super::simd::{Vector, entry_points};
+
+/// Fractional bits of a weight.
+pub const WEIGHT_BITS: u32 = 22;
+
+/// Rows that [`narrow_rows`] takes at once.
+pub const ROWS_AT_ONCE: usize = 8;
+
+/// What a sum starts from, so that it is rounded to the nearest.
+const HALF: i32 = 1 << (WEIGHT_BITS - 1);
+
+/// Elements of a row that [`blend`] sums at once: as many as there are registers for.
+const TOGETHER: usize = 64;
+
+/// A byte of each of eight rows.
+type Across = [u8; ROWS_AT_ONCE];
+
+/// The source pixels, or rows, that make one of the output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taps {
+    /// The first that counts.
+    pub start: usize,
+    /// The weights of it and of those after it, times two to the power of [`WEIGHT_BITS`].
+    /// 255 times the sum of their magnitudes must fit 31 bits.
+    pub weights: Vec<i32>,
+}
+
+impl Taps {
+    /// What lies behind the last that counts.
+    pub fn end(&self) -> usize {
+        self.start + self.weights.len()
+    }
+}
+
+/// The weighted sum of rows of bytes, rounded and clamped: `out` is one row.
+///
+/// Row `r` is row `r % n` of the `n` rows in `ring`, so that not all of a picture need be there.
+///
+/// # Panics
+/// If `out` is empty, `ring` is not whole rows, at least one, or `taps` asks for more rows than
+/// the ring has.
+pub fn blend_rows(machine: Machine, ring: &[u8], taps: &Taps, out: &mut [u8]) {
+    machine.assert_available();
+    assert!(!out.is_empty() && !ring.is_empty(), "no row");
+    assert!(ring.len().is_multiple_of(out.len()), "not whole rows");
+    assert!(taps.weights.len() <= ring.len() / out.len(), "more rows than there are");
+    // SAFETY: the machine is available.
+    unsafe { blend_on(machine, ring, taps, out) }
+}
+
+/// Brings eight rows of RGB pixels to the width of `columns`.
+///
+/// `out` has room for one to eight rows of `3 * columns.len()` bytes; rows beyond are not kept.
+/// `scratch` is room to work in, of any length.
+///
+/// # Panics
+/// If a row is shorter than `columns` ask for, or `out` is not one to eight whole rows.
+pub fn narrow_rows(
+    machine: Machine,
+    rows: [&[u8]; ROWS_AT_ONCE],
+    columns: &[Taps],
+    scratch: &mut Vec<Across>,
+    out: &mut [u8],
+) {
+    machine.assert_available();
+    let length = 3 * columns.len();
+    assert!(length > 0 && out.len().is_multiple_of(length), "not whole rows");
+    assert!((1..=ROWS_AT_ONCE).contains(&(out.len() / length)), "one to eight rows");
+    let start = columns.iter().map(|taps| taps.start).min().unwrap_or(0);
+    let end = columns.iter().map(Taps::end).max().unwrap_or(0);
+    // What no column asks for is not touched.
+    let rows = rows.map(|row| &row[3 * start..3 * end]);
+    scratch.resize(3 * (end - start) + length, Across::default());
+    // SAFETY: the machine is available.
+    unsafe { narrow_on(machine, rows, start, columns, scratch, out) }
+}
+
+entry_points! {
+    /// [`blend_rows`] on a machine.
+    fn blend_on(ring: &[u8], taps: &Taps, out: &mut [u8]) = blend_by;
+    /// [`narrow_rows`] on a machine.
+    fn narrow_on(rows: [&[u8]; ROWS_AT_ONCE], start: usize, columns: &[Taps],
+        scratch: &mut [Across], out: &mut [u8]) = narrow_by;
+}
+
+/// [`blend`], compiled for a machine.
+///
+/// # Safety
+/// The machine's instructions are enabled.
+#[inline(always)]
+unsafe fn blend_by<V: Vector>(ring: &[u8], taps: &Taps, out: &mut [u8]) {
+    blend(ring, taps, out);
+}
+
+/// [`narrow`], compiled for a machine.
+///
+/// # Safety
+/// The machine's instructions are enabled.
+#[inline(always)]
+unsafe fn narrow_by<V: Vector>(
+    rows: [&[u8]; ROWS_AT_ONCE],
+    start: usize,
+    columns: &[Taps],
+    scratch: &mut [Across],
+    out: &mut [u8],
+) {
+    narrow(rows, start, columns, scratch, out);
+}
+
+/// The level, 0 to 255, of a sum of weighted samples.
+#[inline(always)]
+fn level(sum: i32) -> u8 {
+    (sum >> WEIGHT_BITS).clamp(0, 255) as u8
+}
+
+#[inline(always)]
+fn add(sums: &mut [i32], weight: i32, values: &[u8]) {
+    sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += weight * i32::from(value));
+}
+
+#[inline(always)]
+fn blend(ring: &[u8], taps: &Taps, out: &mut [u8]) {
+    let length = out.len();
+    let first = taps.start % (ring.len() / length) * length;
+    let (blocks, rest) = out.as_chunks_mut::<TOGETHER>();
+    for (number, block) in blocks.iter_mut().enumerate() {
+        let mut sums = [HALF; TOGETHER];
+        let mut row = first;
+        for &weight in &taps.weights {
+            let values = &ring[row + number * TOGETHER..][..TOGETHER];
+            add(&mut sums, weight, values);
+            row = if row + length == ring.len() { 0 } else { row + length };
+        }
+        block.iter_mut().zip(sums).for_each(|(out, sum)| *out = level(sum));
+    }
+    let mut sums = [HALF; TOGETHER];
+    let mut row = first;
+    for &weight in &taps.weights {
+        add(&mut sums, weight, &ring[row + length - rest.len()..row + length]);
+        row = if row + length == ring.len() { 0 } else { row + length };
+    }
+    rest.iter_mut().zip(sums).for_each(|(out, sum)| *out = level(sum));
+}
+
+#[inline(always)]
+fn narrow(
+    rows: [&[u8]; ROWS_AT_ONCE],
+    start: usize,
+    columns: &[Taps],
+    scratch: &mut [Across],
+    out: &mut [u8],
+) {
+    let length = 3 * columns.len();
+    let (wide, narrowed) = scratch.split_at_mut(rows[0].len());
+    interleave(rows, wide);
+    let (wide, _) = wide.as_chunks::<3>();
+    let (pixels, _) = narrowed.as_chunks_mut::<3>();
+    for (taps, pixel) in columns.iter().zip(pixels) {
+        let mut sums = [HALF; 3 * ROWS_AT_ONCE];
+        for (values, &weight) in wide[taps.start - start..].iter().zip(&taps.weights) {
+            add(&mut sums, weight, values.as_flattened());
+        }
+        pixel.as_flattened_mut().iter_mut().zip(sums).for_each(|(out, sum)| *out = level(sum));
+    }
+    separate(narrowed, length, out);
+}
+
+/// Puts the rows' bytes number `i` into `wide[i]`.
+#[inline(always)]
+fn interleave(rows: [&[u8]; ROWS_AT_ONCE], wide: &mut [Across]) {
+    let rest = wide.len() / 8 * 8;
+    for (number, wide) in wide.chunks_mut(8).enumerate() {
+        let word = |row: &[u8]| {
+            let mut bytes = [0; 8];
+            match row.get(8 * number..8 * number + 8) {
+                Some(whole) => bytes.copy_from_slice(whole),
+                None => bytes[..row.len() - rest].copy_from_slice(&row[rest..]),
+            }
+            u64::from_le_bytes(bytes)
+        };
+        let words = transpose(rows.map(word));
+        wide.iter_mut().zip(words).for_each(|(wide, word)| *wide = word.to_le_bytes());
+    }
+}
+
+/// The reverse: rows of `length` bytes, as many as `out` has room for.
+#[inline(always)]
+fn separate(narrowed: &[Across], length: usize, out: &mut [u8]) {
+    for (number, narrowed) in narrowed.chunks(8).enumerate() {
+        let mut words = [0; 8];
+        words.iter_mut().zip(narrowed).for_each(|(word, &bytes)| *word = u64::from_le_bytes(bytes));
+        for (row, word) in out.chunks_exact_mut(length).zip(transpose(words)) {
+            let row = &mut row[8 * number..];
+            match row.first_chunk_mut() {
+                Some(bytes) => *bytes = word.to_le_bytes(),
+                None => row.copy_from_slice(&word.to_le_bytes()[..row.len()]),
+            }
+        }
+    }
+}
+
+/// Turns a square of eight times eight bytes: byte `i` of word `j` becomes byte `j` of word `i`.
+#[inline(always)]
+fn transpose(mut words: [u64; 8]) -> [u64; 8] {
+    for (step, mask) in [(4, 0xFFFF_FFFFu64), (2, 0xFFFF_0000_FFFF), (1, 0x00FF_00FF_00FF_00FF)] {
+        for first in (0..8).filter(|first| first & step == 0) {
+            let second = first + step;
+            let differing = ((words[first] >> (8 * step)) ^ words[second]) & mask;
+            words[second] ^= differing;
+            words[first] ^= differing << (8 * step);
+        }
+    }
+    words
+}
