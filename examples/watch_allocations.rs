@@ -8,6 +8,7 @@
 use std::alloc::System;
 use std::error::Error;
 use std::fs::File;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sextant::picture::{DecodeLimits, ResizeBuffers, decode_bytes};
@@ -60,7 +61,7 @@ impl Step {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("usage: watch_allocations FILM.mjpeg")?;
-    let encoder = Encoder::new(sextant::find_model(sextant::DEFAULT_MODEL)?);
+    let encoder = Arc::new(Encoder::new(sextant::find_model(sextant::DEFAULT_MODEL)?));
     let set = LabelSet::from_argument("a car,an empty car park")?;
     let mut cache = TextCache::open_at(None, encoder.package().manifest().dimension);
     let labels = sextant::compile_labels(&encoder, &set, None, &mut cache, &|_| {})?;
@@ -112,14 +113,12 @@ fn by_step(path: &str, encoder: &Encoder, labels: &CompiledLabels) -> Result<(),
 
 fn as_a_whole(
     path: &str,
-    encoder: &Encoder,
+    encoder: &Arc<Encoder>,
     labels: &CompiledLabels,
 ) -> Result<(), Box<dyn Error>> {
     let mut options = PrepareOptions::default();
     (options.fps, options.gate) = (None, None);
-    let preprocess = &encoder.package().manifest().image.preprocess;
-    let frames =
-        Frames::start(Source::open(path, &SourceOptions::default())?, preprocess, options)?;
+    let frames = Frames::start(Source::open(path, &SourceOptions::default())?, encoder, options)?;
     let mut watcher = Watcher::new(scene(labels, encoder), Calm::default(), 1);
     let (mut region, mut began, mut seen) = (Region::new(ALLOCATOR), Instant::now(), 0usize);
     loop {
@@ -133,8 +132,7 @@ fn as_a_whole(
             began = Instant::now();
         }
         seen += 1;
-        let embedding = encoder.pixel_grid(&frame.grids[0], "frame")?;
-        watcher.look(0, &embedding)?;
+        watcher.look(0, &frame.embeddings[0])?;
         watcher.step(frame.time, |_| {});
     }
     let change = region.change();

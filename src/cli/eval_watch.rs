@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -43,7 +44,7 @@ struct ReportLine {
 pub fn run(args: &EvalWatchArgs, global: &Global) -> Result<Outcome, Failure> {
     let truth = read_visits(&args.truth).map_err(|e| Failure::Usage(e.to_string()))?;
     let calm = args.seeing.calm()?;
-    let encoder = global.encoder()?;
+    let encoder = Arc::new(global.encoder()?);
     let labels = args.labels.compile(&encoder, global)?;
     check(&truth, &args.truth, labels.labels().iter().map(|label| label.name.as_str()))?;
     encoder.load_image().map_err(|e| Failure::Unfit(e.to_string()))?;
@@ -64,10 +65,8 @@ pub fn run(args: &EvalWatchArgs, global: &Global) -> Result<Outcome, Failure> {
         };
         let Moment::Position(time) = frame.moment else { continue };
         seconds = time;
-        for (region, grid) in frame.grids.iter().enumerate() {
-            let embedding = encoder.pixel_grid(grid, "frame");
-            let embedding = embedding.map_err(|e| Failure::Unfit(e.to_string()))?;
-            watcher.look(region, &embedding).expect("one encoder has one space");
+        for (region, embedding) in frame.embeddings.iter().enumerate() {
+            watcher.look(region, embedding).expect("one encoder has one space");
         }
         let (scene, scores) = (watcher.scene(), watcher.scores(0));
         let shown = scores.iter().enumerate().filter(|(at, _)| scene.is_shown(*at));
@@ -88,6 +87,7 @@ pub fn run(args: &EvalWatchArgs, global: &Global) -> Result<Outcome, Failure> {
         });
     }
     let counts = frames.counters().counts();
+    frames.counters().take_notices().iter().for_each(|notice| complain(notice));
     frames.finish().map_err(|e| Failure::Usage(e.to_string()))?;
     let line = ReportLine {
         watch: compare_visits(&truth, &calm_visits.end(), seconds),

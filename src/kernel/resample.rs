@@ -175,47 +175,37 @@ fn narrow(
 /// Puts the rows' bytes number `i` into `wide[i]`.
 #[inline(always)]
 fn interleave(rows: [&[u8]; ROWS_AT_ONCE], wide: &mut [Across]) {
-    let rest = wide.len() / 8 * 8;
-    for (number, wide) in wide.chunks_mut(8).enumerate() {
-        let word = |row: &[u8]| {
-            let mut bytes = [0; 8];
-            match row.get(8 * number..8 * number + 8) {
-                Some(whole) => bytes.copy_from_slice(whole),
-                None => bytes[..row.len() - rest].copy_from_slice(&row[rest..]),
+    let (blocks, rest) = wide.as_chunks_mut::<TOGETHER>();
+    let whole = blocks.len() * TOGETHER;
+    for (number, block) in blocks.iter_mut().enumerate() {
+        // Zipped in pairs, as wider and wider numbers: that is what vectors have instructions for.
+        let mut pairs = [[0u16; TOGETHER]; 4];
+        for (pairs, rows) in pairs.iter_mut().zip(rows.as_chunks::<2>().0) {
+            let [low, high] = [0, 1].map(|side: usize| &rows[side][number * TOGETHER..]);
+            for (pair, (&low, &high)) in pairs.iter_mut().zip(low.iter().zip(high)) {
+                *pair = u16::from_le_bytes([low, high]);
             }
-            u64::from_le_bytes(bytes)
-        };
-        let words = transpose(rows.map(word));
-        wide.iter_mut().zip(words).for_each(|(wide, word)| *wide = word.to_le_bytes());
+        }
+        let mut fours = [[0u32; TOGETHER]; 2];
+        for (fours, [low, high]) in fours.iter_mut().zip(pairs.as_chunks::<2>().0) {
+            for (four, (&low, &high)) in fours.iter_mut().zip(low.iter().zip(high)) {
+                *four = u32::from(low) | u32::from(high) << 16;
+            }
+        }
+        let [low, high] = fours;
+        for (wide, (low, high)) in block.iter_mut().zip(low.into_iter().zip(high)) {
+            *wide = (u64::from(low) | u64::from(high) << 32).to_le_bytes();
+        }
+    }
+    for (at, wide) in rest.iter_mut().enumerate() {
+        *wide = rows.map(|row| row[whole + at]);
     }
 }
 
 /// The reverse: rows of `length` bytes, as many as `out` has room for.
 #[inline(always)]
 fn separate(narrowed: &[Across], length: usize, out: &mut [u8]) {
-    for (number, narrowed) in narrowed.chunks(8).enumerate() {
-        let mut words = [0; 8];
-        words.iter_mut().zip(narrowed).for_each(|(word, &bytes)| *word = u64::from_le_bytes(bytes));
-        for (row, word) in out.chunks_exact_mut(length).zip(transpose(words)) {
-            let row = &mut row[8 * number..];
-            match row.first_chunk_mut() {
-                Some(bytes) => *bytes = word.to_le_bytes(),
-                None => row.copy_from_slice(&word.to_le_bytes()[..row.len()]),
-            }
-        }
+    for (number, row) in out.chunks_exact_mut(length).enumerate() {
+        row.iter_mut().zip(narrowed).for_each(|(out, bytes)| *out = bytes[number]);
     }
-}
-
-/// Turns a square of eight times eight bytes: byte `i` of word `j` becomes byte `j` of word `i`.
-#[inline(always)]
-fn transpose(mut words: [u64; 8]) -> [u64; 8] {
-    for (step, mask) in [(4, 0xFFFF_FFFFu64), (2, 0xFFFF_0000_FFFF), (1, 0x00FF_00FF_00FF_00FF)] {
-        for first in (0..8).filter(|first| first & step == 0) {
-            let second = first + step;
-            let differing = ((words[first] >> (8 * step)) ^ words[second]) & mask;
-            words[second] ^= differing;
-            words[first] ^= differing << (8 * step);
-        }
-    }
-    words
 }

@@ -1,10 +1,11 @@
 //! Label what a camera sees, steadily: from frames over time to events.
 //!
 //! A [`Source`] reads frames on a thread of its own and drops the oldest of a live camera rather
-//! than fall behind; [`Frames`] makes them ready for the encoder on another; a [`Watcher`] takes
-//! their embeddings and reports when a label enters and when it leaves, by the agreement of
+//! than fall behind; [`Frames`] decodes them on another and encodes several at once on further
+//! ones; a [`Watcher`] takes their embeddings in order and reports when a label enters and when it leaves, by the agreement of
 //! several frames. How it is used from the command line is told in `docs/watch.md`.
 
+mod belt;
 #[cfg(feature = "v4l2")]
 mod camera;
 mod colour;
@@ -13,6 +14,7 @@ mod counters;
 mod error;
 mod ffmpeg;
 mod folder;
+mod frames;
 #[cfg(feature = "formats")]
 mod gif;
 mod mjpeg;
@@ -32,9 +34,10 @@ mod yuyv;
 pub use consensus::{Calm, Change, Track};
 pub use counters::{Counters, Counts};
 pub use error::WatchError;
+pub use frames::{Frames, Next, Seen};
 pub use mjpeg::JpegSplitter;
 pub use motion::MotionGate;
-pub use prepare::{Frames, Next, PrepareOptions, Prepared, View};
+pub use prepare::{PrepareOptions, View};
 pub use region::Region;
 pub use rules::{Action, Hours, Rule, Rules};
 pub use scene::{Scene, is_absence};

@@ -1,15 +1,17 @@
-//! Frames made ready for the encoder, on a thread of its own: picked, decoded, looked at for
+//! Frames made ready for the encoders, on a thread of its own: picked, decoded, looked at for
 //! motion, cut into regions and resized.
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
+use super::belt::Belt;
 use super::counters::Count;
+use super::frames::Seen;
 use super::queue::{Queue, Taken};
 use super::source::{Frame, Moment, Payload, Source};
-use super::{MotionGate, Region, WatchError};
+use super::{Counters, MotionGate, Region};
+use crate::encode::Encoder;
 use crate::picture::{
     DecodeLimits, Picture, PixelGrid, Preprocess, PreprocessSpec, ResizeBuffers, ResizeMode,
     decode_bytes,
@@ -39,6 +41,8 @@ pub struct PrepareOptions {
     pub regions: Vec<Region>,
     /// Skips the encoder while nothing moves.
     pub gate: Option<MotionGate>,
+    /// Frames that are encoded at once, each on a thread of its own; at least 1.
+    pub encoders: usize,
     /// Keep the pictures, for snapshots.
     pub keep_pictures: bool,
     /// Limits on the size of frames.
@@ -53,6 +57,7 @@ impl Default for PrepareOptions {
             view: View::default(),
             regions: Vec::new(),
             gate: Some(MotionGate::new(8.0, 2.0)),
+            encoders: 1,
             keep_pictures: false,
             limits: DecodeLimits::default(),
         }
@@ -61,105 +66,13 @@ impl Default for PrepareOptions {
 
 /// A frame ready for the encoder.
 #[derive(Debug)]
-#[non_exhaustive]
-pub struct Prepared {
-    /// Counted from 0 over all frames of the source.
+pub(super) struct Prepared {
     pub number: u64,
-    /// Seconds that never go back.
     pub time: f64,
-    /// When the frame was there.
     pub moment: Moment,
-    /// Pixels for the encoder, one grid a region; none when the scene is still.
+    /// Pixels for the encoder, one grid a region.
     pub grids: Vec<PixelGrid>,
-    /// The picture, if asked for.
     pub picture: Option<Picture>,
-}
-
-/// A source whose frames come out ready for the encoder.
-#[derive(Debug)]
-pub struct Frames {
-    source: Source,
-    ready: Arc<Queue<Prepared>>,
-}
-
-/// What asking for a frame gave.
-#[derive(Debug)]
-pub enum Next {
-    /// A frame.
-    Frame(Box<Prepared>),
-    /// None came in time.
-    Nothing,
-    /// The source has ended.
-    End,
-}
-
-impl Frames {
-    /// Begins to make frames ready.
-    ///
-    /// # Errors
-    /// [`WatchError::Source`] when no thread can be started.
-    pub fn start(
-        source: Source,
-        preprocess: &Preprocess,
-        options: PrepareOptions,
-    ) -> Result<Self, WatchError> {
-        let ready = Arc::new(Queue::new(2));
-        let worker = Worker {
-            frames: Arc::clone(&source.frames),
-            spare: Arc::clone(&source.spare),
-            counters: Arc::clone(&source.counters),
-            ready: Arc::clone(&ready),
-            preprocess: viewed(preprocess, options.view),
-            options,
-            due: f64::NEG_INFINITY,
-            name: String::new(),
-            buffers: Vec::new(),
-        };
-        thread::Builder::new()
-            .name("prepare".to_owned())
-            .spawn(move || worker.run())
-            .map_err(|reason| WatchError::Source { source_name: "thread".to_owned(), reason })?;
-        Ok(Self { source, ready })
-    }
-
-    /// The next frame, waiting for it at most `patience`.
-    pub fn next(&self, patience: Duration) -> Next {
-        match self.ready.take(patience) {
-            Taken::Item(prepared) => Next::Frame(Box::new(prepared)),
-            Taken::Nothing => Next::Nothing,
-            Taken::Closed => Next::End,
-        }
-    }
-
-    /// The counts, and a place for messages.
-    pub fn counters(&self) -> &super::Counters {
-        &self.source.counters
-    }
-
-    /// Whether the source is live.
-    pub fn is_live(&self) -> bool {
-        self.source.is_live()
-    }
-
-    /// Ends reading, and says what ended it if it was not this call.
-    ///
-    /// # Errors
-    /// What the source says.
-    pub fn finish(mut self) -> Result<(), WatchError> {
-        let ended = matches!(self.ready.take(Duration::ZERO), Taken::Closed);
-        if !ended {
-            self.source.stop();
-        }
-        self.ready.close();
-        self.source.outcome()
-    }
-}
-
-impl Drop for Frames {
-    fn drop(&mut self) {
-        self.source.stop();
-        self.ready.close();
-    }
 }
 
 /// The package's preprocessing, or the same over the whole picture.
@@ -177,11 +90,12 @@ fn viewed(preprocess: &Preprocess, view: View) -> Preprocess {
     }
 }
 
-struct Worker {
+/// Makes frames ready.
+pub(super) struct Worker {
     frames: Arc<Queue<Frame>>,
     spare: Arc<Queue<Vec<u8>>>,
-    counters: Arc<super::Counters>,
-    ready: Arc<Queue<Prepared>>,
+    counters: Arc<Counters>,
+    belt: Arc<Belt<Prepared, Seen>>,
     preprocess: Preprocess,
     options: PrepareOptions,
     /// When the next frame is wanted.
@@ -193,44 +107,60 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self) {
-        loop {
-            match self.frames.take(Duration::from_secs(3600)) {
-                Taken::Item(frame) => {
-                    if let Some(prepared) = self.prepare(frame)
-                        && self.ready.push_waiting(prepared).is_err()
-                    {
-                        self.frames.close();
-                        return;
-                    }
-                }
-                Taken::Nothing => {}
-                Taken::Closed => break,
-            }
+    pub fn new(
+        source: &Source,
+        belt: &Arc<Belt<Prepared, Seen>>,
+        encoder: &Encoder,
+        options: PrepareOptions,
+    ) -> Self {
+        Self {
+            frames: Arc::clone(&source.frames),
+            spare: Arc::clone(&source.spare),
+            counters: Arc::clone(&source.counters),
+            belt: Arc::clone(belt),
+            preprocess: viewed(&encoder.package().manifest().image.preprocess, options.view),
+            options,
+            due: f64::NEG_INFINITY,
+            name: String::new(),
+            buffers: Vec::new(),
         }
-        self.ready.close();
     }
 
-    fn prepare(&mut self, frame: Frame) -> Option<Prepared> {
-        if !self.is_wanted(&frame) {
+    /// Goes on until the source or the belt is closed.
+    pub fn run(mut self) {
+        let mut wanted = true;
+        while wanted {
+            wanted = match self.frames.take(Duration::from_secs(3600)) {
+                Taken::Item(frame) => self.take(frame),
+                Taken::Nothing => true,
+                Taken::Closed => false,
+            };
+        }
+        self.frames.close();
+        self.belt.close();
+    }
+
+    /// Puts a frame on the belt, if it is wanted and whole; false when nobody wants more.
+    fn take(&mut self, frame: Frame) -> bool {
+        let Frame { number, time, moment, payload } = frame;
+        if !self.is_wanted(number, time) {
             self.counters.add(Count::PassedOver, 1);
-            if let Some(bytes) = frame.payload.into_bytes() {
+            if let Some(bytes) = payload.into_bytes() {
                 let _ = self.spare.push_newest(bytes);
             }
-            return None;
+            return true;
         }
-        let picture = self.decode(frame.payload, frame.number)?;
+        let Some(picture) = self.decode(payload, number) else { return true };
         let gate = self.options.gate.as_mut();
-        let passes = gate.is_none_or(|gate| gate.passes(&picture, frame.time));
-        let grids = if passes { self.grids(&picture) } else { Vec::new() };
-        self.counters.add(if passes { Count::Encoded } else { Count::Still }, 1);
-        Some(Prepared {
-            number: frame.number,
-            time: frame.time,
-            moment: frame.moment,
-            grids,
-            picture: self.options.keep_pictures.then_some(picture),
-        })
+        let moved = gate.is_none_or(|gate| gate.passes(&picture, time));
+        let grids = if moved { self.grids(&picture) } else { Vec::new() };
+        let picture = self.options.keep_pictures.then_some(picture);
+        if moved {
+            return self.belt.lay(Prepared { number, time, moment, grids, picture });
+        }
+        self.counters.add(Count::Still, 1);
+        let embeddings = Vec::new();
+        self.belt.lay_done(Seen { number, time, moment, embeddings, picture })
     }
 
     /// What the encoder sees of a picture, region by region.
@@ -272,17 +202,17 @@ impl Worker {
         }
     }
 
-    fn is_wanted(&mut self, frame: &Frame) -> bool {
-        if !frame.number.is_multiple_of(self.options.every.max(1)) {
+    fn is_wanted(&mut self, number: u64, time: f64) -> bool {
+        if !number.is_multiple_of(self.options.every.max(1)) {
             return false;
         }
         let Some(fps) = self.options.fps else { return true };
         // A little early is on time: time stamps are rounded.
         let step = 1.0 / fps;
-        if frame.time < self.due - 0.1 * step {
+        if time < self.due - 0.1 * step {
             return false;
         }
-        self.due = if frame.time - self.due > step { frame.time + step } else { self.due + step };
+        self.due = if time - self.due > step { time + step } else { self.due + step };
         true
     }
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sextant::index::{Index, NewRow, Tag, Tags, Writer};
-use sextant::watch::{Action, Change, Counters, Happening, Prepared, Rule, Rules};
+use sextant::watch::{Action, Change, Counters, Happening, Rule, Rules, Seen};
 use sextant::{Embedding, Encoder};
 
 use super::super::Failure;
@@ -72,7 +72,7 @@ impl Actions {
     /// Does what the rules for an event say.
     pub fn take(
         &mut self,
-        frame: &Prepared,
+        frame: &Seen,
         happening: &Happening<'_>,
         (names, scores): (&[String], &[f32]),
         embedding: Option<&Embedding>,
@@ -183,7 +183,7 @@ impl Actions {
     fn append(
         &mut self,
         folder: &Path,
-        frame: &Prepared,
+        frame: &Seen,
         rule: &Rule,
         embedding: Option<&Embedding>,
         encoder: &Encoder,
@@ -233,7 +233,7 @@ fn minute_of_day() -> u16 {
 }
 
 /// Saves the picture and, beside it, the event with all scores.
-fn snapshot(folder: &Path, frame: &Prepared, event: &serde_json::Value) -> Result<(), String> {
+fn snapshot(folder: &Path, frame: &Seen, event: &serde_json::Value) -> Result<(), String> {
     let Some(picture) = &frame.picture else { return Ok(()) };
     let failed =
         |error: &dyn std::fmt::Display| format!("no snapshot in {}: {error}", folder.display());

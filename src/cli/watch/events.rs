@@ -4,7 +4,7 @@ use std::io::Write;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use sextant::watch::{Change, Counts, Happening, Moment, Prepared, UNKNOWN, Watcher};
+use sextant::watch::{Change, Counts, Happening, Moment, Seen, UNKNOWN, Watcher};
 
 use super::super::output::{json_line, six_digits, stdout};
 
@@ -77,7 +77,7 @@ impl Printer {
     }
 
     /// The line of an event.
-    pub fn line<'a>(&'a self, frame: &Prepared, happening: &Happening<'a>) -> EventLine<'a> {
+    pub fn line<'a>(&'a self, frame: &Seen, happening: &Happening<'a>) -> EventLine<'a> {
         EventLine {
             time: Time::of(frame.moment),
             frame: frame.number,
@@ -96,7 +96,7 @@ impl Printer {
     }
 
     /// Prints the best label of each region, if it is time for that.
-    pub fn sample(&mut self, frame: &Prepared, watcher: &Watcher<'_>) -> std::io::Result<()> {
+    pub fn sample(&mut self, frame: &Seen, watcher: &Watcher<'_>) -> std::io::Result<()> {
         let Some(step) = self.sample.filter(|step| frame.time - self.sampled >= *step) else {
             return Ok(());
         };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 use sextant::index::{Filter, Index, IndexError, NewRow, Tag, Tags, Writer};
-use sextant::watch::{Moment, Prepared, Region};
+use sextant::watch::{Moment, Region, Seen};
 use sextant::{Embedding, Encoder};
 
 use super::super::Failure;
@@ -124,7 +124,7 @@ impl Keep {
     }
 
     /// Keeps the frame if it is time, or if something happened.
-    pub fn take(&mut self, frame: &Prepared, embeddings: &[Embedding], happened: bool) {
+    pub fn take(&mut self, frame: &Seen, embeddings: &[Embedding], happened: bool) {
         let Some(store) = &mut self.store else { return };
         if embeddings.is_empty() || !(happened || frame.time - store.taken >= store.every) {
             return;
@@ -177,7 +177,7 @@ impl Store {
         Ok(())
     }
 
-    fn append(&mut self, frame: &Prepared, embeddings: &[Embedding]) -> Result<(), IndexError> {
+    fn append(&mut self, frame: &Seen, embeddings: &[Embedding]) -> Result<(), IndexError> {
         if self.writer.is_none() {
             self.writer = Some(Writer::open(&self.folder, self.encoder_space)?);
             self.remember()?;
@@ -242,7 +242,7 @@ fn now() -> i64 {
 ///
 /// A recording's frames are keyed by their positions, so that reading it again replaces them; a
 /// camera's by the time of day and their numbers, since a clock may show the same time twice.
-pub fn key_of(source: &str, frame: &Prepared, region: usize) -> (String, i64) {
+pub fn key_of(source: &str, frame: &Seen, region: usize) -> (String, i64) {
     let part = if region == 0 { String::new() } else { format!("#{region}") };
     match frame.moment {
         Moment::Position(seconds) => (format!("{source}@{seconds:.3}s{part}"), now()),

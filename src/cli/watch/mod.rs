@@ -197,7 +197,7 @@ impl Seeing {
     pub fn open(
         &self,
         source: &str,
-        encoder: &Encoder,
+        encoder: &Arc<Encoder>,
         keep_pictures: bool,
     ) -> Result<Frames, Failure> {
         let fps = (self.fps > 0.0).then_some(self.fps);
@@ -218,10 +218,10 @@ impl Seeing {
         options.regions = self.roi.clone();
         let gate = (self.motion > 0.0).then(|| MotionGate::new(self.motion as f32, 2.0));
         options.gate = gate;
+        options.encoders = rayon::current_num_threads();
         options.keep_pictures = keep_pictures;
         options.limits = encoder.limits().clone();
-        let preprocess = &encoder.package().manifest().image.preprocess;
-        Frames::start(source, preprocess, options).map_err(source_failure)
+        Frames::start(source, encoder, options).map_err(source_failure)
     }
 
     /// The names of the regions; one without a name where there are none.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
-use sextant::watch::{Frames, Prepared, Rules, Watcher};
+use sextant::watch::{Frames, Rules, Seen, Watcher};
 use sextant::{CompiledLabels, Encoder};
 
 use super::super::label::LabelSource;
@@ -120,7 +120,7 @@ impl Outputs {
     }
 
     /// A frame was looked at; its picture may be taken.
-    pub fn frame(&mut self, frame: &mut Prepared, watcher: &Watcher<'_>) {
+    pub fn frame(&mut self, frame: &mut Seen, watcher: &Watcher<'_>) {
         let _ = (&frame, watcher);
         #[cfg(feature = "http")]
         if let Some(page) = &self.page {

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use sextant::watch::{
-    Calm, Change, Frames, Happening, Next, Past, Prepared, Scene, UNKNOWN, Watcher,
-};
+use sextant::watch::{Calm, Change, Frames, Happening, Next, Past, Scene, Seen, UNKNOWN, Watcher};
 use sextant::{CompiledLabels, Embedding, Encoder};
 
 use super::super::Failure;
@@ -46,7 +44,7 @@ impl Session<'_> {
     pub fn watch(
         &mut self,
         watcher: &mut Watcher<'_>,
-    ) -> Result<Option<(CompiledLabels, Box<Prepared>)>, Failure> {
+    ) -> Result<Option<(CompiledLabels, Box<Seen>)>, Failure> {
         loop {
             let next = self.frames.next(PATIENCE);
             self.tell_notices();
@@ -73,7 +71,7 @@ impl Session<'_> {
         scene: Scene<'b>,
         calm: Calm,
         past: &Past,
-        frame: &Prepared,
+        frame: &Seen,
     ) -> Result<Watcher<'b>, Failure> {
         let (printer, outputs) = (&mut self.printer, &mut self.outputs);
         let mut result = Ok(());
@@ -96,19 +94,10 @@ impl Session<'_> {
     }
 
     /// Takes a frame through all of it.
-    pub fn take(&mut self, mut frame: Prepared, watcher: &mut Watcher<'_>) -> Result<(), Failure> {
-        let mut embeddings: Vec<Embedding> = Vec::with_capacity(frame.grids.len());
-        for (region, grid) in frame.grids.iter().enumerate() {
-            let embedding = match self.encoder.pixel_grid(grid, "frame") {
-                Ok(embedding) => embedding,
-                // One frame that the model cannot take is no reason to watch no more.
-                Err(error) => {
-                    self.frames.counters().damaged_frame(error.to_string());
-                    return Ok(());
-                }
-            };
-            watcher.look(region, &embedding).expect("one encoder has one space");
-            embeddings.push(embedding);
+    pub fn take(&mut self, mut frame: Seen, watcher: &mut Watcher<'_>) -> Result<(), Failure> {
+        let embeddings = std::mem::take(&mut frame.embeddings);
+        for (region, embedding) in embeddings.iter().enumerate() {
+            watcher.look(region, embedding).expect("one encoder has one space");
         }
         let mut result = Ok(());
         let (printer, outputs) = (&mut self.printer, &mut self.outputs);

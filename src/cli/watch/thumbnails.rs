@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sextant::index::{Filter, Index, IndexError};
-use sextant::watch::{Prepared, Region};
+use sextant::watch::{Region, Seen};
 
 use super::super::output::complain;
 use super::super::thumbnail;
@@ -28,7 +28,7 @@ impl Thumbnails {
     }
 
     /// Keeps what a row shows. Without it the row is no less, so a failure is said once.
-    pub fn keep(&mut self, key: &[u8], frame: &Prepared, region: usize) {
+    pub fn keep(&mut self, key: &[u8], frame: &Seen, region: usize) {
         let Some(picture) = &frame.picture else { return };
         let cut = self.regions.get(region).map(|region| region.cut(picture));
         let jpeg =

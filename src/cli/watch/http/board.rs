@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
-use sextant::watch::{Counts, Prepared, Watcher};
+use sextant::watch::{Counts, Seen, Watcher};
 use sextant::{CompiledLabels, Picture};
 
 use super::super::super::output::six_digits;
@@ -131,7 +131,7 @@ impl Board {
     }
 
     /// Takes what a frame gave, and its picture if somebody looks.
-    pub fn frame(&self, frame: &mut Prepared, watcher: &Watcher<'_>) {
+    pub fn frame(&self, frame: &mut Seen, watcher: &Watcher<'_>) {
         let wanted =
             self.wanted.load(Ordering::Relaxed) > self.started.elapsed().as_millis() as u64;
         let picture = frame.picture.take().filter(|_| wanted);

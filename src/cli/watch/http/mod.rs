@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use sextant::CompiledLabels;
-use sextant::watch::{Counts, Prepared, Watcher};
+use sextant::watch::{Counts, Seen, Watcher};
 
 use self::access::Access;
 use self::board::Board;
@@ -106,7 +106,7 @@ impl Page {
     }
 
     /// A frame was looked at; its picture is taken if somebody looks.
-    pub fn frame(&self, frame: &mut Prepared, watcher: &Watcher<'_>) {
+    pub fn frame(&self, frame: &mut Seen, watcher: &Watcher<'_>) {
         self.board.frame(frame, watcher);
     }
 
