@@ -6,7 +6,7 @@ use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 
 use super::int8::{
-    CompileOptions, Dimension, Element, InputSpec, Int8Error, Pixels, Plan, Report,
+    CompileOptions, Dimension, Element, InputSpec, Int8Error, Pixels, Plan, Report, attended,
     compile_releasing,
 };
 use crate::kernel::{Machine, MachineError};
@@ -201,7 +201,7 @@ impl Tower {
     fn run_plan(&self, plan: &Plan, inputs: TVec<TValue>) -> Result<Vec<TowerOutput>, TowerError> {
         let failed =
             |e: TractError| TowerError::Run { file: self.file.clone(), reason: format!("{e:#}") };
-        let results = plan.run(inputs).map_err(failed)?;
+        let results = attended(|| plan.run(inputs)).map_err(failed)?;
         results
             .iter()
             .map(|value| {

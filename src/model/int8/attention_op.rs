@@ -8,6 +8,7 @@ use tract_onnx::tract_core::internal::*;
 
 use crate::kernel::{Machine, Mask, Matrix, MatrixMut, attention};
 
+use super::crew;
 use super::parallel::{self, Buffers};
 use super::weight::floats;
 
@@ -165,10 +166,10 @@ impl EvalOp for AttentionOp {
                 Ok(())
             };
             let work = heads * queries * keys * (self.size + self.value_size);
-            if parallel::threads_for(work) == 1 {
+            if parallel::threads_for(self.machine, work) == 1 {
                 tasks.into_iter().enumerate().try_for_each(run)
             } else {
-                tasks.into_par_iter().enumerate().try_for_each(run)
+                crew::try_for_each(tasks.into_par_iter().enumerate(), run)
             }
         })?;
         Ok(tvec!(out))

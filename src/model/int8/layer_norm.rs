@@ -13,6 +13,7 @@ use tract_onnx::tract_core::ops::nn::{Reduce, Reducer, RmsNorm};
 
 use crate::kernel::{Machine, layer_norm};
 
+use super::crew;
 use super::fuse;
 use super::parallel::{self, Buffers};
 use super::weight::{constant, floats};
@@ -64,7 +65,7 @@ impl EvalOp for LayerNormOp {
         ensure!(x.len().is_multiple_of(columns), "not a whole number of rows");
         let out = self.buffers.fill(inputs[0].shape(), |out| {
             // A layer norm costs about as much as eight multiply-adds a number.
-            let threads = parallel::threads_for(8 * x.len());
+            let threads = parallel::threads_for(self.machine, 8 * x.len());
             let chunk = (x.len() / columns).div_ceil(threads).max(1) * columns;
             let run = |out: &mut [f32], x: &[f32]| {
                 let (scale, shift) = (Some(&scale[..]), Some(&shift[..]));
@@ -73,7 +74,8 @@ impl EvalOp for LayerNormOp {
             if threads == 1 {
                 run(out, x);
             } else {
-                out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(o, x)| run(o, x));
+                let tasks = out.par_chunks_mut(chunk).zip(x.par_chunks(chunk));
+                crew::for_each(tasks, |(out, x)| run(out, x));
             }
             Ok(())
         })?;

@@ -9,6 +9,7 @@ use tract_onnx::tract_core::internal::*;
 
 use crate::kernel::{Activation, Linear, Matrix, MatrixMut, QuantisedRows};
 
+use super::crew;
 use super::parallel::{self, Buffers};
 use super::weight::floats;
 
@@ -137,12 +138,12 @@ pub(super) fn run(
 ) {
     let (inputs, outputs) = (linear.inputs(), linear.outputs());
     let rows = x.len() / inputs;
-    let threads = parallel::threads_for(rows * inputs * outputs);
+    let threads = parallel::threads_for(linear.machine(), rows * inputs * outputs);
     if threads == 1 || rows == 0 {
         parallel::with_scratch(|s| linear.forward(x, activation, residual, out, s));
     } else if rows >= 2 * ROW_UNIT * threads {
         let chunk = rows.div_ceil(ROW_UNIT).div_ceil(threads) * ROW_UNIT;
-        out.par_chunks_mut(chunk * outputs).enumerate().for_each(|(i, out)| {
+        crew::for_each(out.par_chunks_mut(chunk * outputs).enumerate(), |(i, out)| {
             let rows = out.len() / outputs;
             let x = &x[i * chunk * inputs..][..rows * inputs];
             let residual = residual.map(|r| &r[i * chunk * outputs..][..rows * outputs]);
@@ -176,7 +177,7 @@ fn run_by_columns(
             residual.map(|r| Matrix::new(&r[columns.start..], rows, columns.len(), outputs));
         tasks.push((panels, residual, mine));
     }
-    tasks.into_par_iter().for_each(|(panels, residual, out)| {
+    crew::for_each(tasks.into_par_iter(), |(panels, residual, out)| {
         linear.forward_quantised(&quantised, panels, activation, residual, out);
     });
 }

@@ -12,6 +12,7 @@
 
 mod attention;
 mod attention_op;
+mod crew;
 mod error;
 mod fuse;
 mod gather;
@@ -42,6 +43,7 @@ pub use error::Int8Error;
 pub use onnx::RANGES_KEY;
 pub use region::Pixels;
 
+pub(super) use crew::attended;
 use onnx::Prepared;
 use parallel::Buffers;
 use weight::{StoredWeight, WeightNode};

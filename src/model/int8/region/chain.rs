@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::kernel::{AlignedBytes, Band, Machine, Quantisation, Scratch, add_assign};
 
-use super::super::parallel;
+use super::super::{crew, parallel};
 use super::draft::Size;
 use super::program::{Form, Layer, Operation, Picture, PictureId};
 
@@ -179,7 +179,7 @@ impl Job<'_> {
             tasks.push((rows, mine));
             rest = below;
         }
-        tasks.into_par_iter().for_each(|(rows, out)| self.run_rows(rows, out));
+        crew::for_each(tasks.into_par_iter(), |(rows, out)| self.run_rows(rows, out));
     }
 
     /// A single layer that looks at one pixel at a time: threads share its pixels.
@@ -193,7 +193,7 @@ impl Job<'_> {
             tasks.push((pixels, mine));
             rest = below;
         }
-        tasks.into_par_iter().for_each(|(pixels, out)| {
+        crew::for_each(tasks.into_par_iter(), |(pixels, out)| {
             let of = |channels: usize| pixels.start * channels..pixels.end * channels;
             let size = Size { height: pixels.len(), width: 1, channels: input.channels };
             let input = self.input.elements(of(input.channels));

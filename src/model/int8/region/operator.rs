@@ -102,7 +102,7 @@ impl RegionOp {
                     .collect::<TractResult<Vec<_>>>()?;
                 let input = view(layers[0].input)?;
                 let job = Job { machine, layers, pictures: &program.pictures, input, residuals };
-                let threads = parallel::threads_for(job.work());
+                let threads = parallel::threads_for(machine, job.work());
                 if job.runs_layer_by_layer(threads) {
                     return self.layer_by_layer(&job, workspace, result, threads);
                 }
