@@ -32,6 +32,7 @@ pub mod kernel;
 mod label;
 mod mapped;
 mod model;
+mod one_line;
 pub mod picture;
 pub mod space;
 pub mod watch;

@@ -71,6 +71,7 @@ fn features() -> Vec<&'static str> {
     let all = [
         ("builtin-model", cfg!(feature = "builtin-model")),
         ("formats", cfg!(feature = "formats")),
+        ("fused-attention", cfg!(feature = "fused-attention")),
         ("http", cfg!(feature = "http")),
         ("mqtt", cfg!(feature = "mqtt")),
         ("parquet", cfg!(feature = "parquet")),

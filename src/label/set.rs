@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::compiled::LabelName;
 use super::tree::Tree;
+use crate::one_line::one_line;
 
 /// Most labels a set may hold.
 pub const MAX_LABELS: usize = 100_000;
@@ -187,7 +188,7 @@ impl LabelSet {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let parsed: TomlSet = toml::from_str(text).map_err(|e| LabelError::Toml {
             file: file.to_owned(),
-            reason: e.to_string().trim().replace('\n', " | "),
+            reason: one_line(&e.to_string()),
         })?;
         if let Some(templates) = &parsed.templates {
             check_templates(templates)?;
@@ -220,12 +221,13 @@ impl LabelSet {
                     "label \"{}\" names more than its parent (list \"{chain}\" as a label of its own)",
                     label.name
                 );
+                let reason = one_line(&reason);
                 return Err(LabelError::Parents { file: file.to_owned(), reason });
             }
             if label.prompts.len() > MAX_PROMPTS {
                 return Err(LabelError::TooManyPrompts {
                     file: file.to_owned(),
-                    label: label.name,
+                    label: one_line(&label.name),
                 });
             }
             let negative = label.negative;
@@ -235,6 +237,7 @@ impl LabelSet {
                     if label.parent.is_some() && label.parent != known.parent {
                         if known.parent.is_some() {
                             let reason = format!("label \"{}\" has two parents", label.name);
+                            let reason = one_line(&reason);
                             return Err(LabelError::Parents { file: file.to_owned(), reason });
                         }
                         known.parent = label.parent;
@@ -258,7 +261,7 @@ impl LabelSet {
         let names: Vec<LabelName> = set.labels.iter().map(LabelName::from).collect();
         Tree::new(&names).map_err(|fault| LabelError::Parents {
             file: file.to_owned(),
-            reason: fault.to_string(),
+            reason: one_line(&fault.to_string()),
         })?;
         Ok(set)
     }
@@ -289,7 +292,7 @@ struct TomlLabel {
 /// [`LabelError::Template`] with the first that does not.
 pub fn check_templates(templates: &[String]) -> Result<(), LabelError> {
     match templates.iter().find(|template| !template.contains("{}")) {
-        Some(template) => Err(LabelError::Template { template: template.clone() }),
+        Some(template) => Err(LabelError::Template { template: one_line(template) }),
         None => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::embedding::{Modality, dot};
+use crate::one_line::one_line;
 use crate::picture::Preprocess;
 
 use super::package::PackageError;
@@ -180,13 +181,17 @@ impl Manifest {
         if text.len() > MAX_MANIFEST_BYTES {
             return Err(PackageError::ManifestTooLarge { file: file.to_owned() });
         }
-        let versions: FormatOnly = toml::from_str(text)
-            .map_err(|e| PackageError::Manifest { file: file.to_owned(), reason: one_line(&e) })?;
+        let versions: FormatOnly = toml::from_str(text).map_err(|e| PackageError::Manifest {
+            file: file.to_owned(),
+            reason: one_line(&e.to_string()),
+        })?;
         if versions.format != FORMAT {
             return Err(PackageError::Format { file: file.to_owned(), found: versions.format });
         }
-        let manifest: Manifest = toml::from_str(text)
-            .map_err(|e| PackageError::Manifest { file: file.to_owned(), reason: one_line(&e) })?;
+        let manifest: Manifest = toml::from_str(text).map_err(|e| PackageError::Manifest {
+            file: file.to_owned(),
+            reason: one_line(&e.to_string()),
+        })?;
         manifest
             .validate()
             .map_err(|reason| PackageError::Manifest { file: file.to_owned(), reason })?;
@@ -323,8 +328,4 @@ fn check_sha256(field: &str, digest: &str) -> Result<(), String> {
         digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit()),
         format!("{field} must be 64 hexadecimal digits"),
     )
-}
-
-fn one_line(error: &toml::de::Error) -> String {
-    error.to_string().trim().replace('\n', " | ")
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::WatchError;
+use crate::one_line::one_line;
 
 /// Every key of a rule.
 const KEYS: [&str; 11] = [
@@ -163,7 +164,8 @@ impl Rules {
     /// # Errors
     /// As [`Rules::load`].
     pub fn parse(text: &str, file: &str) -> Result<Self, WatchError> {
-        let refuse = |reason: String| WatchError::Rules { file: file.to_owned(), reason };
+        let refuse =
+            |reason: String| WatchError::Rules { file: file.to_owned(), reason: one_line(&reason) };
         let table: toml::Table =
             text.parse().map_err(|e: toml::de::Error| refuse(e.to_string()))?;
         if let Some(key) = table.keys().find(|key| *key != "rule") {
