@@ -330,10 +330,17 @@ impl Encoder {
         if cfg!(not(feature = "text")) {
             return Err(TextError::NotBuilt.into());
         }
-        let json = self.package.read(&text.tokenizer, &text.tokenizer_sha256)?;
-        let tokenizer = TextTokenizer::new(&json, &self.package.describe(&text.tokenizer), text)?;
+        let tokenizer = || -> Result<TextTokenizer, EncodeError> {
+            let json = self.package.read(&text.tokenizer, &text.tokenizer_sha256)?;
+            Ok(TextTokenizer::new(&json, &self.package.describe(&text.tokenizer), text)?)
+        };
         let spec = text.spec(self.package.describe(&text.file));
-        let tower = self.build_tower(&text.file, &text.sha256, &spec)?;
+        let tower = || self.build_tower(&text.file, &text.sha256, &spec);
+        let (tokenizer, tower) = match rayon::current_thread_index() {
+            Some(_) => rayon::join(tokenizer, tower),
+            None => (tokenizer(), tower()),
+        };
+        let (tokenizer, tower) = (tokenizer?, tower?);
         let takes_mask = text.attention_mask.is_some();
         let takes_types = text.token_type_ids.is_some();
         Ok(TextEncoder { tokenizer, tower, takes_mask, takes_types })

@@ -1,9 +1,9 @@
 //! Scans of the flat index: 8-bit dot products of queries with many rows.
 
-use super::Machine;
 use super::pack::{Layout, PackedWeights};
 use super::scratch::{AlignedBytes, Scratch};
 use super::simd::{Dot, entry_points, prefetch};
+use super::{Machine, WeightMatrix};
 
 /// The largest dimension of a vector.
 const MOST_DIMENSIONS: usize = 65_536;
@@ -60,7 +60,10 @@ impl DotQueries {
         // A panel costs what a full vector of queries does, but no sums across lanes. Values of
         // -128 cannot be packed.
         let panels = (2 * count > layout.lanes)
-            .then(|| PackedWeights::new(layout, queries, count, dimension).ok())
+            .then(|| {
+                let weights = WeightMatrix::dense(queries, count, dimension).ok()?;
+                PackedWeights::new(layout, &weights).ok()
+            })
             .flatten();
         Self { machine, dimension, count, stride, values, starts, panels }
     }

@@ -12,7 +12,7 @@ use super::gemm;
 use super::pack::PackedWeights;
 use super::{
     Activation, AlignedBytes, KernelError, Machine, Matrix, MatrixMut, Quantisation, QuantisedRows,
-    Requantisation, Scratch, StaticOutput,
+    Requantisation, Scratch, StaticOutput, WeightMatrix,
 };
 
 /// A linear layer with int8 weights, packed for one machine: `y = x · Wᵀ · scales + bias`.
@@ -42,8 +42,35 @@ impl Linear {
         scales: &[f32],
         bias: Option<&[f32]>,
     ) -> Result<Self, KernelError> {
+        let weights = WeightMatrix::dense(weights, outputs, inputs)?;
+        let memory = AlignedBytes::zeroed(Self::packed_length(machine, outputs, inputs));
+        Self::pack(machine, &weights, scales, bias, memory)
+    }
+
+    /// Bytes that the packed weights of a layer take; 0 for dimensions that no layer can have.
+    pub fn packed_length(machine: Machine, outputs: usize, inputs: usize) -> usize {
+        let valid = outputs <= super::MOST_OUTPUTS && inputs <= super::MOST_INPUTS;
+        if valid { PackedWeights::length(machine.layout(), outputs, inputs) } else { 0 }
+    }
+
+    /// [`Linear::new`] of weights as they lie in a tensor, packed into zero bytes, as many as
+    /// [`Linear::packed_length`] says.
+    ///
+    /// # Errors
+    /// As for [`Linear::new`].
+    ///
+    /// # Panics
+    /// If this processor does not have the machine.
+    pub fn pack(
+        machine: Machine,
+        weights: &WeightMatrix,
+        scales: &[f32],
+        bias: Option<&[f32]>,
+        memory: AlignedBytes,
+    ) -> Result<Self, KernelError> {
         machine.assert_available();
-        let weights = PackedWeights::new(machine.layout(), weights, outputs, inputs)?;
+        let outputs = weights.outputs();
+        let weights = PackedWeights::within(machine.layout(), weights, memory)?;
         KernelError::check_length("scales", scales.len(), Some(outputs))?;
         KernelError::check_finite("scale", scales)?;
         let mut padded_bias = vec![0.0; weights.sums.len()];

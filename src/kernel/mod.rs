@@ -45,6 +45,7 @@ mod simd;
 mod softmax;
 #[cfg(test)]
 mod tests;
+mod weights;
 mod window;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -67,6 +68,7 @@ pub use pool::{global_average, global_average_static};
 pub use quantise::{Quantisation, QuantisedRows, quantise_slice, range_with_zero};
 pub use requantise::{Requantisation, StaticOutput};
 pub use resample::{ROWS_AT_ONCE, Taps, WEIGHT_BITS, blend_rows, narrow_rows};
-pub use scratch::{AlignedBytes, Scratch};
+pub use scratch::{AlignedBytes, Arena, Scratch};
 pub use softmax::softmax_rows;
+pub use weights::WeightMatrix;
 pub use window::{Band, Window};

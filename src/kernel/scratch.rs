@@ -1,39 +1,41 @@
 //! Working memory that is allocated once and used again.
 
-/// One cache line, the unit of aligned memory.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+use bytes::BytesMut;
+
+/// Length of a cache line, the unit of aligned memory.
+const LINE: usize = 64;
 
 /// Bytes that start on a cache line.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct AlignedBytes {
-    lines: Vec<Line>,
+    /// Starts on a line. Large ones come zeroed from the operating system: nobody writes the zeros.
+    memory: BytesMut,
     length: usize,
 }
 
 impl AlignedBytes {
     /// `length` zero bytes.
     pub fn zeroed(length: usize) -> Self {
-        Self { lines: vec![Line([0; 64]); length.div_ceil(64)], length }
+        let mut memory = BytesMut::zeroed(length.checked_add(LINE).expect("size overflows"));
+        let before = memory.as_ptr().addr().wrapping_neg() % LINE;
+        drop(memory.split_to(before));
+        Self { memory, length }
     }
 
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: `lines` holds at least `length` initialised bytes; u8 has no alignment.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.length) }
+        &self.memory[..self.length]
     }
 
     /// The bytes, writable.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and `self` is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.length) }
+        &mut self.memory[..self.length]
     }
 
     /// Makes room for `length` bytes; what they hold is unspecified, but initialised.
     pub fn reserve(&mut self, length: usize) -> &mut [u8] {
-        if self.lines.len() * 64 < length {
-            self.lines.resize(length.div_ceil(64), Line([0; 64]));
+        if self.memory.len() < length {
+            *self = Self::zeroed(length);
         }
         self.length = length;
         self.as_mut_slice()
@@ -46,6 +48,77 @@ impl AlignedBytes {
         // returned exactly 4 * length bytes.
         unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), length) }
     }
+}
+
+impl Clone for AlignedBytes {
+    fn clone(&self) -> Self {
+        // Bytes that are copied to other memory start elsewhere in it.
+        let mut copy = Self::zeroed(self.length);
+        copy.as_mut_slice().copy_from_slice(self.as_slice());
+        copy
+    }
+}
+
+/// Memory for several arrays, in one piece, so that the operating system can back it with huge pages:
+/// filling and reading it then costs few page faults. Freed with the last of the arrays.
+#[derive(Debug)]
+pub struct Arena {
+    rest: BytesMut,
+}
+
+impl Arena {
+    /// Smaller ones are left in ordinary pages: the last huge page is mostly waste.
+    const SMALLEST_HUGE: usize = 16 << 20;
+
+    /// Memory for arrays that are together at most `length` long, each counted with
+    /// [`Arena::room_for`].
+    pub fn new(length: usize) -> Self {
+        let AlignedBytes { mut memory, .. } = AlignedBytes::zeroed(length);
+        if length >= Self::SMALLEST_HUGE {
+            prefer_huge_pages(&mut memory);
+        }
+        Self { rest: memory }
+    }
+
+    /// What an array takes of an arena.
+    pub fn room_for(length: usize) -> usize {
+        length.next_multiple_of(LINE)
+    }
+
+    /// Zero bytes: of the arena, or of their own where it has no more.
+    pub fn take(&mut self, length: usize) -> AlignedBytes {
+        let room = Self::room_for(length);
+        match room <= self.rest.len() {
+            true => AlignedBytes { memory: self.rest.split_to(room), length },
+            false => AlignedBytes::zeroed(length),
+        }
+    }
+}
+
+/// Asks for huge pages, where the operating system has them.
+fn prefer_huge_pages(memory: &mut [u8]) {
+    #[cfg(target_os = "linux")]
+    {
+        /// A multiple of every page size in use.
+        const PAGES: usize = 1 << 16;
+        let before = memory.as_ptr().addr().wrapping_neg() % PAGES;
+        if let Some(whole) = memory.get_mut(before..) {
+            // SAFETY: the range starts on a page and lies in memory that is borrowed exclusively;
+            // the advice changes neither its contents nor how it may be used.
+            unsafe {
+                libc::madvise(whole.as_mut_ptr().cast(), whole.len(), libc::MADV_HUGEPAGE);
+            }
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = memory;
+}
+
+/// Signed bytes as they lie in memory.
+pub(super) fn as_bytes(values: &[i8]) -> &[u8] {
+    // SAFETY: `i8` and `u8` have the same size and alignment, every bit pattern is a valid `u8`,
+    // and the new slice borrows as the old one does.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
 }
 
 /// Working memory of one thread, handed to every kernel that needs some.
@@ -64,5 +137,47 @@ impl Scratch {
     /// Empty working memory.
     pub fn new() -> Self {
         Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn aligned(bytes: &AlignedBytes) -> bool {
+        bytes.as_slice().as_ptr().addr().is_multiple_of(LINE)
+    }
+
+    #[test]
+    fn bytes_start_on_a_line_however_they_were_made() {
+        let mut bytes = AlignedBytes::zeroed(100);
+        assert!(aligned(&bytes) && bytes.as_slice() == [0; 100]);
+        bytes.as_mut_slice().fill(7);
+        let copy = bytes.clone();
+        assert!(aligned(&copy) && copy.as_slice() == [7; 100]);
+        for length in [0, 1, 63, 64, 65, 10_000, 3] {
+            assert_eq!(bytes.reserve(length).len(), length);
+            assert!(aligned(&bytes));
+            assert_eq!(bytes.reserve_f32(length).len(), length);
+        }
+        assert!(AlignedBytes::default().as_slice().is_empty());
+    }
+
+    #[test]
+    fn arrays_of_an_arena_are_apart_and_outlive_it() {
+        let lengths = [1, 64, 65, 1000, 20 << 20];
+        let mut arena = Arena::new(lengths.iter().map(|l| Arena::room_for(*l)).sum());
+        let mut arrays: Vec<AlignedBytes> = lengths.iter().map(|l| arena.take(*l)).collect();
+        // More than was asked for.
+        arrays.push(arena.take(500));
+        drop(arena);
+        for (i, array) in arrays.iter_mut().enumerate() {
+            assert!(aligned(array) && array.as_slice().iter().all(|byte| *byte == 0));
+            array.as_mut_slice().fill(i as u8 + 1);
+        }
+        for (i, array) in arrays.iter().enumerate() {
+            assert!(array.as_slice().iter().all(|byte| *byte == i as u8 + 1));
+        }
+        assert_eq!(arrays[5].as_slice().len(), 500);
     }
 }

@@ -177,6 +177,32 @@ fn damaged_packages_are_refused_by_name() {
 }
 
 #[test]
+fn a_weight_changed_by_one_bit_is_refused_though_checking_runs_beside_packing() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = package(home.path());
+    let model = folder.to_str().unwrap().to_owned();
+    for tower in ["image.onnx", "text.onnx"] {
+        let path = folder.join(tower);
+        let whole = std::fs::read(&path).unwrap();
+        // Weights at the start, in the middle and near the end: the graph stays valid, and the tower
+        // would be built and would answer.
+        for at in [whole.len() / 5, whole.len() / 2, whole.len() - 4096] {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            std::fs::write(&path, &changed).unwrap();
+            for threads in ["1", "2"] {
+                let more = ["--labels", "cat,dog", "--model", &model, "--threads", threads];
+                let said = label(&[&photo("cat.jpg")], &more);
+                assert_eq!(said.code, 3, "{tower} at {at}: {}", said.err);
+                assert!(said.out.is_empty(), "{}", said.out);
+                assert!(said.err.contains(tower) && said.err.contains("sha256"), "{}", said.err);
+            }
+        }
+        std::fs::write(&path, &whole).unwrap();
+    }
+}
+
+#[test]
 fn an_onnx_file_cut_in_half_is_refused_even_when_its_checksum_fits() {
     use sha2::Digest;
     let home = tempfile::tempdir().unwrap();

@@ -7,10 +7,10 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 
-use crate::kernel::{Activation, Linear};
+use crate::kernel::{Activation, AlignedBytes, Arena, Linear, WeightMatrix};
 
 use super::linear_op::LinearOp;
-use super::weight::{Rows, WeightView};
+use super::weight::WeightView;
 use super::{Passes, fuse};
 
 /// Which axes of a matrix product are what. Axes of length one are left out.
@@ -44,6 +44,8 @@ struct Found {
     input: InletId,
     view: WeightView,
     layout: Layout,
+    /// Numbers that are summed over.
+    inputs: usize,
     /// Scales are factors of those of the weight.
     layer: Layer,
     activation: Activation,
@@ -61,11 +63,7 @@ pub(super) fn rewrite(passes: &mut Passes, model: &mut TypedModel) -> TractResul
             found.push(layer);
         }
     }
-    let pack = |found: &Found| kernel(passes, found);
-    let kernels: Vec<_> = match rayon::current_thread_index() {
-        Some(_) => found.par_iter().map(pack).collect(),
-        None => found.iter().map(pack).collect(),
-    };
+    let kernels = kernels(passes, &found);
     let mut count = 0;
     for (found, kernel) in found.iter().zip(kernels) {
         match kernel {
@@ -107,11 +105,11 @@ fn recognise(
             continue;
         };
         let weight_shape = &model.outlet_fact(node.inputs[slot])?.shape;
-        let outputs = layout
-            .weight_outputs
-            .iter()
-            .map(|axis| weight_shape[*axis].to_usize())
-            .product::<Result<usize, _>>()?;
+        let lengths = |axes: &[usize]| -> TractResult<usize> {
+            Ok(axes.iter().map(|axis| weight_shape[*axis].to_usize()).product::<Result<_, _>>()?)
+        };
+        let outputs = lengths(&layout.weight_outputs)?;
+        let inputs = lengths(&layout.weight_inputs)?;
         let mut layer =
             Layer { scales: vec![1.0; outputs], bias: vec![0.0; outputs], end: node.id.into() };
         fold_constants(model, &mut layer, &layout.channel_axes);
@@ -129,23 +127,46 @@ fn recognise(
             Some(InletId::new(end.node, slot))
         });
         let input = InletId::new(node.id, 1 - slot);
-        return Ok(Some(Found { input, view, layout, layer, activation, residual }));
+        return Ok(Some(Found { input, view, layout, inputs, layer, activation, residual }));
     }
     Ok(None)
 }
 
+/// Packs the weights of all layers, into one piece of memory.
+fn kernels(passes: &Passes, found: &[Found]) -> Vec<Result<Linear, String>> {
+    let length = |found: &Found| {
+        Linear::packed_length(passes.machine, found.layer.scales.len(), found.inputs)
+    };
+    let mut arena = Arena::new(found.iter().map(|f| Arena::room_for(length(f))).sum());
+    let memory = found.iter().map(|found| arena.take(length(found))).collect::<Vec<_>>();
+    let pack = |(found, memory): (&Found, AlignedBytes)| kernel(passes, found, memory);
+    match rayon::current_thread_index() {
+        Some(_) => found.par_iter().zip(memory).map(pack).collect(),
+        None => found.iter().zip(memory).map(pack).collect(),
+    }
+}
+
 /// Packs the weights of a layer, or says why they cannot be used.
-fn kernel(passes: &Passes, found: &Found) -> Result<Linear, String> {
+fn kernel(passes: &Passes, found: &Found, memory: AlignedBytes) -> Result<Linear, String> {
     let Found { view, layout, layer, .. } = found;
     let stored = &passes.weights[view.index];
-    let Rows { weights, scales } = view
-        .rows(stored, &layout.weight_outputs, &layout.weight_inputs)
-        .ok_or("scales vary along the sum")?;
+    let bias = Some(&layer.bias[..]);
+    let scaled = |scales: Vec<f32>| -> Vec<f32> {
+        scales.iter().zip(&layer.scales).map(|(s, f)| s * f).collect()
+    };
+    let (outputs, inputs) = (&layout.weight_outputs[..], &layout.weight_inputs[..]);
+    let pack = |matrix: &WeightMatrix, scales| {
+        Linear::pack(passes.machine, matrix, &scaled(scales), bias, memory)
+    };
+    let linear = if let Some((matrix, scales)) = view.matrix(stored, outputs, inputs) {
+        pack(&matrix, scales)
+    } else {
+        let rows = view.rows(stored, outputs, inputs).ok_or("scales vary along the sum")?;
+        WeightMatrix::dense(&rows.weights, rows.scales.len(), found.inputs)
+            .and_then(|matrix| pack(&matrix, rows.scales))
+    };
     passes.packed(view.index);
-    let scales: Vec<f32> = scales.iter().zip(&layer.scales).map(|(s, f)| s * f).collect();
-    let (outputs, bias) = (scales.len(), Some(&layer.bias[..]));
-    let inputs = weights.len() / outputs.max(1);
-    Linear::new(passes.machine, &weights, outputs, inputs, &scales, bias).map_err(|e| e.to_string())
+    linear.map_err(|e| e.to_string())
 }
 
 /// The patch that puts a layer's operator in.

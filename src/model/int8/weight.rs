@@ -7,6 +7,8 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::array::Slice;
 
+use crate::kernel::WeightMatrix;
+
 /// A weight as the ONNX file stores it: `value = int8 * scale`.
 #[derive(Debug, Clone)]
 pub(super) struct StoredWeight<'a> {
@@ -158,10 +160,39 @@ impl WeightView {
         }
     }
 
+    /// The weight as a matrix where it lies, and the scale of each of its outputs: for axes as in
+    /// [`WeightView::rows`]. `None` if it would have to be gathered, or scales vary in a row.
+    pub fn matrix<'w>(
+        &self,
+        stored: &'w StoredWeight,
+        outputs: &[usize],
+        inputs: &[usize],
+    ) -> Option<(WeightMatrix<'w>, Vec<f32>)> {
+        let scales = self.scales(stored, outputs, inputs)?;
+        let (axes, start) = self.follow(dense(&stored.shape))?;
+        let (outputs, inputs) = (merged(&axes, outputs)?, merged(&axes, inputs)?);
+        let lengths = [outputs.length, inputs.length];
+        let strides = [outputs.stride, inputs.stride];
+        let matrix = WeightMatrix::strided(stored.bytes.get(start..)?, lengths, strides).ok()?;
+        Some((if stored.unsigned { matrix.offset_by_128() } else { matrix }, scales))
+    }
+
     /// The weight as rows: the axes `outputs`, as the operator sees them, number the rows and the
     /// axes `inputs` the columns. `None` if a step cannot be followed, or scales vary in a row.
     pub fn rows(&self, stored: &StoredWeight, outputs: &[usize], inputs: &[usize]) -> Option<Rows> {
+        let scales = self.scales(stored, outputs, inputs)?;
         let (values, start) = self.follow(dense(&stored.shape))?;
+        let (outputs, inputs) = (offsets(&values, outputs, start), offsets(&values, inputs, 0));
+        Some(Rows { weights: stored.gather(&outputs, &inputs), scales })
+    }
+
+    /// The scale of each row; `None` if a step cannot be followed, or scales vary in a row.
+    fn scales(
+        &self,
+        stored: &StoredWeight,
+        outputs: &[usize],
+        inputs: &[usize],
+    ) -> Option<Vec<f32>> {
         let scaled = stored.shape.iter().enumerate().map(|(axis, length)| Axis {
             length: *length,
             stride: usize::from(stored.axis == Some(axis)),
@@ -171,10 +202,7 @@ impl WeightView {
             return None;
         }
         let row_scales = offsets(&scales, outputs, first_scale);
-        Some(Rows {
-            weights: stored.gather(&offsets(&values, outputs, start), &offsets(&values, inputs, 0)),
-            scales: row_scales.into_iter().map(|at| stored.scales[at]).collect(),
-        })
+        Some(row_scales.into_iter().map(|at| stored.scales[at]).collect())
     }
 
     /// Axes and start of a view after all steps.
@@ -226,6 +254,17 @@ fn reshape(from: &[Axis], to: &[TDim]) -> Option<Vec<Axis>> {
     }
     axes.reverse();
     Some(axes)
+}
+
+/// Some axes as one, the last fastest; `None` if no single stride leads from each position to the next.
+fn merged(axes: &[Axis], along: &[usize]) -> Option<Axis> {
+    let long: Vec<Axis> =
+        along.iter().map(|at| axes[*at]).filter(|axis| axis.length != 1).collect();
+    if long.windows(2).any(|pair| pair[0].stride != pair[1].stride * pair[1].length) {
+        return None;
+    }
+    let length = long.iter().map(|axis| axis.length).product();
+    Some(Axis { length, stride: long.last().map_or(1, |axis| axis.stride) })
 }
 
 /// Where the elements along some axes lie, the last axis fastest.
@@ -301,6 +340,14 @@ mod tests {
             .collect();
         let order: Vec<usize> = outputs.iter().chain(inputs).copied().collect();
         assert_eq!(back, expected(stored, &view, &order));
+        if let Some((matrix, scales)) = view.matrix(stored, outputs, inputs) {
+            let get = |i: usize| matrix.get(i / length, i % length);
+            assert_eq!((0..rows.weights.len()).map(get).collect::<Vec<_>>(), rows.weights);
+            assert_eq!(scales, rows.scales);
+        } else {
+            // Only axes turned against each other have no single stride.
+            assert!(inputs.windows(2).any(|pair| pair[0] > pair[1]));
+        }
     }
 
     #[test]
