@@ -8,11 +8,11 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 use sextant::eval::{Visit, WatchReport, compare_visits, read_visits};
-use sextant::watch::{Change, Happening, Moment, Next, UNKNOWN, Watcher};
+use sextant::watch::{Change, Happening, Moment, Next, Rules, UNKNOWN, Watcher};
 
 use super::label::LabelSource;
 use super::output::{complain, print_result};
-use super::watch::Seeing;
+use super::watch::{Seeing, compile_labels};
 use super::{Failure, Format, Global, Outcome};
 
 /// Arguments of `eval watch`.
@@ -45,7 +45,7 @@ pub fn run(args: &EvalWatchArgs, global: &Global) -> Result<Outcome, Failure> {
     let truth = read_visits(&args.truth).map_err(|e| Failure::Usage(e.to_string()))?;
     let calm = args.seeing.calm()?;
     let encoder = Arc::new(global.encoder()?);
-    let labels = args.labels.compile(&encoder, global)?;
+    let labels = compile_labels(&args.labels, &Rules::default(), &encoder, global)?;
     check(&truth, &args.truth, labels.labels().iter().map(|label| label.name.as_str()))?;
     encoder.load_image().map_err(|e| Failure::Unfit(e.to_string()))?;
     let scene = args.seeing.scene(&labels, &encoder)?;

@@ -20,6 +20,8 @@ pub struct Calm {
     pub agreement: f32,
     /// Fewest frames that must agree.
     pub least: usize,
+    /// Two frames in a row that both score this are enough for a label to enter.
+    pub sure: f32,
     /// A label that entered stays at least so long.
     pub least_stay: f64,
     /// A label that left does not enter again for so long.
@@ -35,6 +37,7 @@ impl Default for Calm {
             leave_window: 2.0,
             agreement: 0.65,
             least: 3,
+            sure: 0.55,
             least_stay: 0.5,
             cool_down: 1.0,
         }
@@ -55,7 +58,7 @@ pub enum Change {
 /// ```
 /// use sextant::watch::{Calm, Change, Track};
 /// let (mut track, calm) = (Track::default(), Calm::default());
-/// // One wild frame is nothing; three in a row are something.
+/// // One wild frame is nothing; two in a row are something.
 /// let scores = [0.0, 0.9, 0.0, 0.0, 0.9, 0.9, 0.9];
 /// let changes: Vec<_> =
 ///     (0..7).filter_map(|i| track.update(i as f64 / 5.0, scores[i], &calm)).collect();
@@ -109,8 +112,9 @@ impl Track {
                 sum += score;
             }
         }
-        let enough =
+        let agreed =
             agreeing >= calm.least.max(1) && agreeing as f32 >= calm.agreement * asked as f32;
+        let enough = agreed || (!self.present && self.is_sure(time, calm));
         // The newest frame must not speak against it.
         let against = if self.present { score >= calm.leave } else { score < calm.leave };
         if !enough || against {
@@ -120,6 +124,18 @@ impl Track {
         self.since = time;
         let change = if self.present { Change::Enter } else { Change::Leave };
         Some((change, sum / agreeing as f32))
+    }
+
+    /// Whether the newest two frames leave no doubt that the label is there.
+    fn is_sure(&self, time: f64, calm: &Calm) -> bool {
+        let mut newest = self.newest_first();
+        let least = calm.sure.max(calm.enter);
+        let mut speaks = || {
+            newest
+                .next()
+                .is_some_and(|&(then, score)| score >= least && time - then <= calm.enter_window)
+        };
+        speaks() && speaks()
     }
 
     fn newest_first(&self) -> impl Iterator<Item = &(f64, f32)> {
@@ -157,7 +173,7 @@ mod tests {
         scores[100..103].fill(0.1);
         let found = changes(&scores);
         assert_eq!(found.len(), 2);
-        assert!(matches!(found[0], (50..=53, Change::Enter)));
+        assert!(matches!(found[0], (51, Change::Enter)));
         assert!(matches!(found[1], (130..=135, Change::Leave)));
     }
 
@@ -167,6 +183,16 @@ mod tests {
         scores.extend([0.4; 100]);
         assert_eq!(changes(&scores).len(), 1);
         assert_eq!(changes(&[0.4; 100]), []);
+    }
+
+    #[test]
+    fn doubtful_frames_must_agree_for_longer() {
+        let entered = |score: f32| {
+            let mut scores = vec![0.05f32; 40];
+            scores[20..].fill(score);
+            changes(&scores).first().map(|(at, _)| *at)
+        };
+        assert_eq!((entered(0.9), entered(0.52), entered(0.49)), (Some(21), Some(22), None));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod folder;
 mod frames;
 #[cfg(feature = "formats")]
 mod gif;
+mod kinds;
 mod mjpeg;
 mod motion;
 mod prepare;
@@ -35,6 +36,7 @@ pub use consensus::{Calm, Change, Track};
 pub use counters::{Counters, Counts};
 pub use error::WatchError;
 pub use frames::{Frames, Next, Seen};
+pub use kinds::add_kinds;
 pub use mjpeg::JpegSplitter;
 pub use motion::MotionGate;
 pub use prepare::{PrepareOptions, View};

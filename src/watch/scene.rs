@@ -1,7 +1,8 @@
 //! The score of every label for one frame.
 
+use super::kinds::is_added;
 use crate::embedding::{Embedding, EmbeddingError};
-use crate::label::{CompiledLabels, ScoreOptions, Scorer};
+use crate::label::{CompiledLabels, LabelName, ScoreOptions, Scorer};
 use crate::model::Manifest;
 
 /// Words that make a label one of absence.
@@ -27,11 +28,15 @@ pub fn is_absence(name: &str) -> bool {
 /// of these" counts for them. And the user has said what to compare with, while "none of these"
 /// is calibrated on pictures of all the world; so their common logit is the mean of the two.
 /// An odd view, which fits no words well, is then judged by which words fit it less badly.
+///
+/// A label that others name as their parent counts their scores as well.
 #[derive(Debug)]
 pub struct Scene<'a> {
     scorer: Scorer<'a>,
     names: Vec<String>,
     kinds: Vec<Kind>,
+    /// The labels of the set that each counts towards, itself not among them.
+    above: Vec<Vec<usize>>,
     has_none: bool,
     multi: bool,
 }
@@ -41,6 +46,8 @@ enum Kind {
     Presence,
     Absence,
     Negative,
+    /// Counted for its parent, and not shown.
+    Part,
 }
 
 impl<'a> Scene<'a> {
@@ -56,12 +63,14 @@ impl<'a> Scene<'a> {
         let scorer = Scorer::new(labels, manifest, options);
         let kinds = labels.labels().iter().map(|label| match label.negative {
             true => Kind::Negative,
+            false if is_added(&label.name, label.parent.as_deref()) => Kind::Part,
             false if absent(&label.name) => Kind::Absence,
             false => Kind::Presence,
         });
         let multi = multi && scorer.has_independent_scores();
         Self {
             kinds: kinds.collect(),
+            above: labels.labels().iter().map(|label| above(labels, label)).collect(),
             names: labels.labels().iter().map(|label| label.name.clone()).collect(),
             has_none: manifest.calibration.null_logit.is_some(),
             scorer,
@@ -76,7 +85,12 @@ impl<'a> Scene<'a> {
 
     /// Whether label `index` is ever reported.
     pub fn is_shown(&self, index: usize) -> bool {
-        self.kinds[index] != Kind::Negative
+        !matches!(self.kinds[index], Kind::Negative | Kind::Part)
+    }
+
+    /// Whether label `index`, one of the last, was added to another by [`super::add_kinds`].
+    pub fn is_part(&self, index: usize) -> bool {
+        self.kinds[index] == Kind::Part
     }
 
     /// Puts one score in `[0, 1]` a label into `scores`.
@@ -90,6 +104,7 @@ impl<'a> Scene<'a> {
     ) -> Result<(), EmbeddingError> {
         *scores = self.scorer.probabilities(embedding)?;
         self.weigh_absence(scores);
+        self.count_children(scores);
         if self.multi {
             let answer = self.scorer.score(embedding)?;
             for label in &answer.labels {
@@ -110,7 +125,9 @@ impl<'a> Scene<'a> {
             let pairs = self.kinds.iter().zip(scores);
             pairs.filter(move |(kind, _)| wanted(**kind)).map(|(_, score)| *score)
         };
-        let none = (1.0 - scores.iter().sum::<f32>()).max(0.0);
+        // A child is counted in its parent.
+        let tops = self.above.iter().zip(scores).filter(|(above, _)| above.is_empty());
+        let none = (1.0 - tops.map(|(_, score)| score).sum::<f32>()).max(0.0);
         let rival = of(|kind| kind == Kind::Negative).fold(none, f32::max);
         of(|kind| kind != Kind::Negative).all(|score| score < rival)
     }
@@ -126,7 +143,7 @@ impl<'a> Scene<'a> {
         if !self.has_none || absence <= 0.0 {
             return;
         }
-        let others = sum(Kind::Presence) + sum(Kind::Negative);
+        let others = sum(Kind::Presence) + sum(Kind::Part) + sum(Kind::Negative);
         let none = (1.0 - absence - others).max(f32::MIN_POSITIVE);
         let joint = (absence * none).sqrt();
         let total = joint + others;
@@ -134,6 +151,26 @@ impl<'a> Scene<'a> {
             *score *= if *kind == Kind::Absence { joint / absence } else { 1.0 } / total;
         }
     }
+}
+
+impl Scene<'_> {
+    /// Adds each label's score to those of the labels above it.
+    fn count_children(&self, scores: &mut [f32]) {
+        if self.above.iter().all(Vec::is_empty) {
+            return;
+        }
+        let own = scores.to_vec();
+        for (score, above) in own.iter().zip(&self.above) {
+            above.iter().for_each(|&parent| scores[parent] += score);
+        }
+    }
+}
+
+/// The labels of the set above one.
+fn above(labels: &CompiledLabels, label: &LabelName) -> Vec<usize> {
+    let place = |name: &str| labels.labels().iter().position(|label| label.name == name);
+    let parent = |label: &LabelName| label.parent.as_deref().and_then(place);
+    std::iter::successors(parent(label), |&at| parent(&labels.labels()[at])).collect()
 }
 
 #[cfg(test)]

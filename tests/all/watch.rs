@@ -52,7 +52,10 @@ fn events_have_the_documented_form() {
     let path = folder.path().join("film.mjpeg");
     fs::write(&path, jpeg("rgb.jpg").repeat(50)).unwrap();
     // With a threshold of nothing, every label enters, after three frames that agree.
-    let said = watch(&path, &["--enter", "0", "--leave", "0", "--roi", "left=0,0,0.5,1.0"]);
+    let metrics = folder.path().join("watch.prom");
+    let written = metrics.display().to_string();
+    let calm = ["--enter", "0", "--leave", "0", "--roi", "left=0,0,0.5,1.0"];
+    let said = watch(&path, &[&calm[..], &["--metrics", &written]].concat());
     let lines = said.json();
     assert_eq!(lines.len(), 2, "{}\n{}", said.out, said.err);
     let first = &lines[0];
@@ -62,6 +65,28 @@ fn events_have_the_documented_form() {
     assert_eq!((&first["event"], &first["region"]), (&"enter".into(), &"left".into()));
     assert!(first["time"].as_f64().unwrap() < 0.5);
     assert!(said.err.contains("still"), "fifty equal frames: {}", said.err);
+    let metrics = fs::read_to_string(metrics).unwrap();
+    let there = "sextant_label_present{label=\"a car\",region=\"left\"} 1";
+    assert!(metrics.contains(there), "{metrics}");
+}
+
+#[test]
+fn a_person_is_anybody() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("film.mjpeg");
+    let astronaut = fs::read(root().join("examples/photos/astronaut.jpg")).unwrap();
+    fs::write(&path, astronaut.repeat(8)).unwrap();
+    let source = path.display().to_string();
+    let events = |labels: &str| {
+        let said = sextant(["watch", &source, "--labels", labels, "--motion", "0"]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        let events = said.json();
+        assert!(events.len() < 2, "what it means as well is not shown: {}", said.out);
+        events.first().map(|event| (event["label"].clone(), event["score"].as_f64().unwrap()))
+    };
+    let (label, score) = events("a person,an empty room").unwrap();
+    assert!(label == "a person" && score > 0.6, "{label} {score}");
+    assert_eq!(events("a dog"), None);
 }
 
 #[test]
@@ -105,13 +130,16 @@ fn rules_act_and_a_hanging_command_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let (film, rules) = (folder.path().join("film.mjpeg"), folder.path().join("rules.toml"));
     let (shots, seen) = (folder.path().join("shots"), folder.path().join("seen.txt"));
+    let child = folder.path().join("child.txt");
     fs::write(&film, jpeg("rgb.jpg").repeat(50)).unwrap();
     let text = format!(
         "[[rule]]\nname = 'first'\nlabel = 'a car'\nprint = true\nsnapshot = {shots:?}\n\
          command = ['sh', '-c', 'cat > {}']\nindex = {:?}\n\
-         [[rule]]\nname = 'slow'\nlabel = 'a car'\ncommand = ['sleep', '1000']\ntimeout = 0.2\n",
+         [[rule]]\nname = 'slow'\nlabel = 'a car'\n\
+         command = ['sh', '-c', 'echo $$ > {}; exec sleep 1000']\ntimeout = 0.5\n",
         seen.display(),
         folder.path().join("rule.index"),
+        child.display(),
     );
     fs::write(&rules, text).unwrap();
     let rules = rules.display().to_string();
@@ -119,11 +147,38 @@ fn rules_act_and_a_hanging_command_is_killed() {
     assert_eq!(said.code, 0, "{}", said.err);
     assert!(said.err.contains("first: a car enters"), "{}", said.err);
     assert!(said.err.contains("\"slow\": its command took too long"), "{}", said.err);
+    let hung = fs::read_to_string(&child).unwrap();
+    assert!(!Path::new("/proc").join(hung.trim()).exists(), "it is killed and collected");
     assert_eq!(fs::read_dir(&shots).unwrap().count(), 2);
     let event: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(&seen).unwrap()).unwrap();
     assert_eq!(event["label"], "a car");
     assert_eq!(sextant::index::Index::open(folder.path().join("rule.index")).unwrap().len(), 1);
+}
+
+#[test]
+fn a_full_disk_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (film, rules) = (folder.path().join("film.mjpeg"), folder.path().join("rules.toml"));
+    let astronaut = fs::read(root().join("examples/photos/astronaut.jpg")).unwrap();
+    fs::write(&film, astronaut.repeat(12)).unwrap();
+    let (shots, index) = (folder.path().join("shots"), folder.path().join("seen.index"));
+    fs::write(&rules, format!("[[rule]]\nlabel = 'a car'\nsnapshot = {shots:?}\n")).unwrap();
+    // No file can grow beyond 16 KB: what a write then says is not unlike a full disk.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 32; exec \"$@\"", "sh"]);
+    command.arg(program().get_program()).arg("watch").arg(&film);
+    command
+        .args(["--labels", LABELS, "--enter", "0", "--leave", "0", "--motion", "0", "--fps", "0"]);
+    command.arg("--index").arg(&index).args(["--index-every", "0"]).arg("--rules").arg(&rules);
+    command.env("SEXTANT_CACHE", folder.path().join("cache"));
+    let output = command.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("trying again in 30 s") && told.contains("1 failed actions"), "{told}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 2, "both labels: {told}");
+    assert!(fs::read_dir(&shots).unwrap().next().is_none(), "half a picture is taken away");
+    sextant::index::Index::open(&index).unwrap().verify(|_| {}).unwrap();
 }
 
 #[test]

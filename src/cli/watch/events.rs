@@ -1,6 +1,6 @@
 //! Events as JSON lines.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -63,12 +63,27 @@ pub struct Printer {
     unknown: bool,
     sample: Option<f64>,
     sampled: f64,
+    /// Whether a status line stands where an event is to be printed.
+    beside_status: bool,
 }
 
 impl Printer {
-    /// A printer for these regions.
-    pub fn new(regions: Vec<Option<String>>, unknown: bool, sample: Option<f64>) -> Self {
-        Self { regions, unknown, sample, sampled: f64::NEG_INFINITY }
+    /// A printer for these regions; `status` says that a status line is shown.
+    pub fn new(
+        regions: Vec<Option<String>>,
+        unknown: bool,
+        sample: Option<f64>,
+        status: bool,
+    ) -> Self {
+        let beside_status = status && std::io::stdout().is_terminal();
+        Self { regions, unknown, sample, sampled: f64::NEG_INFINITY, beside_status }
+    }
+
+    /// Takes the status line away.
+    fn make_room(&self) {
+        if self.beside_status {
+            eprint!("\r\x1b[K");
+        }
     }
 
     /// Whether "unknown" is an event.
@@ -90,6 +105,7 @@ impl Printer {
 
     /// Prints one event at once: whoever reads them wants to act.
     pub fn event(&self, line: &EventLine<'_>) -> std::io::Result<()> {
+        self.make_room();
         let mut out = stdout();
         json_line(&mut out, line)?;
         out.flush()
@@ -105,6 +121,7 @@ impl Printer {
         } else {
             frame.time
         };
+        self.make_room();
         let mut out = stdout();
         for (region, name) in self.regions.iter().enumerate() {
             let (scene, scores) = (watcher.scene(), watcher.scores(region));

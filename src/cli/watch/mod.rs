@@ -19,7 +19,7 @@ use std::sync::Arc;
 use clap::Args;
 use sextant::watch::{
     Calm, Frames, MotionGate, PrepareOptions, Region, Rules, Scene, Source, SourceOptions, View,
-    WatchError, Watcher, is_absence,
+    WatchError, Watcher, add_kinds, is_absence,
 };
 use sextant::{CompiledLabels, Encoder, Label, LabelSet};
 
@@ -104,6 +104,9 @@ pub struct Seeing {
     /// A frame speaks for a label from this score on
     #[arg(long, value_name = "P", default_value_t = Calm::default().enter, value_parser = share)]
     enter: f32,
+    /// Two frames in a row that both score this are enough for a label to enter
+    #[arg(long, value_name = "P", default_value_t = Calm::default().sure, value_parser = share)]
+    sure: f32,
     /// A frame speaks against a label that is there below this score
     #[arg(long, value_name = "P", default_value_t = Calm::default().leave, value_parser = share)]
     leave: f32,
@@ -162,6 +165,7 @@ impl Seeing {
         Ok(Calm {
             enter: self.enter,
             leave: self.leave,
+            sure: self.sure,
             enter_window: self.enter_window,
             leave_window: self.leave_window,
             least_stay: self.min_stay,
@@ -270,14 +274,16 @@ pub fn run(args: &WatchArgs, global: &Global) -> Result<Outcome, Failure> {
     let keep_pictures =
         actions.want_pictures() || outputs.want_pictures() || args.keep.want_pictures();
     let frames = args.seeing.open(&args.source, &encoder, keep_pictures)?;
+    let service = Service::new(args.status && !global.quiet, args.metrics.clone(), regions.clone());
+    let status = service.shows_status();
     let mut session = Session {
         encoder: &encoder,
         frames: &frames,
         interrupt: Interrupt::listen(),
-        printer: Printer::new(regions.clone(), args.unknown, args.sample),
+        printer: Printer::new(regions.clone(), args.unknown, args.sample, status),
         actions,
         keep,
-        service: Service::new(args.status && !global.quiet, args.metrics.clone()),
+        service,
         outputs,
         latest: Vec::new(),
     };
@@ -307,7 +313,7 @@ pub fn run(args: &WatchArgs, global: &Global) -> Result<Outcome, Failure> {
 }
 
 /// The label set, and the texts of the rules.
-fn compile_labels(
+pub fn compile_labels(
     source: &LabelSource,
     rules: &Rules,
     encoder: &Encoder,
@@ -315,17 +321,18 @@ fn compile_labels(
 ) -> Result<CompiledLabels, Failure> {
     let texts: Vec<&str> =
         rules.rules.iter().filter(|rule| rule.is_text).map(|rule| rule.label.as_str()).collect();
-    if texts.is_empty() {
-        return source.compile(encoder, global);
-    }
     let mut set = match &source.labels {
         Some(labels) if CompiledLabels::is_compiled(Path::new(labels)) => {
+            if texts.is_empty() {
+                return source.compile(encoder, global);
+            }
             return Err(Failure::Usage(
                 "compiled labels take no texts: give the rules labels, or list the labels by name"
                     .to_owned(),
             ));
         }
         Some(labels) => LabelSet::from_argument(labels).map_err(label_failure)?,
+        None if texts.is_empty() => return source.compile(encoder, global),
         None => LabelSet::default(),
     };
     for text in texts {
@@ -336,5 +343,18 @@ fn compile_labels(
         set.classes.push(set.labels.len());
         set.labels.push(Label { name: text.to_owned(), prompts, ..Label::default() });
     }
-    compile_set(&set, &source.template, encoder, global)
+    compile_set_with_kinds(set, &source.template, encoder, global)
+}
+
+/// Embeds a label set, in which a word like "person" also means those it is seldom said of.
+fn compile_set_with_kinds(
+    mut set: LabelSet,
+    templates: &[String],
+    encoder: &Encoder,
+    global: &Global,
+) -> Result<CompiledLabels, Failure> {
+    let of_model = &encoder.package().manifest().templates;
+    let of_set = set.templates.clone().unwrap_or_else(|| of_model.clone());
+    add_kinds(&mut set, if templates.is_empty() { &of_set } else { templates });
+    compile_set(&set, templates, encoder, global)
 }

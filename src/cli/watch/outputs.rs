@@ -11,6 +11,7 @@ use super::super::label::LabelSource;
 use super::super::{Failure, Global};
 use super::events::EventLine;
 use super::keep::Keep;
+use super::service::Service;
 
 /// Other outputs than standard output.
 #[derive(Debug, Args)]
@@ -129,12 +130,12 @@ impl Outputs {
     }
 
     /// The loop goes round.
-    pub fn beat(&mut self, frames: &Frames, watcher: &Watcher<'_>, keep: &Keep) {
-        let _ = (frames, watcher, keep);
+    pub fn beat(&mut self, frames: &Frames, watcher: &Watcher<'_>, keep: &Keep, service: &Service) {
+        let _ = (frames, watcher, keep, service);
         #[cfg(feature = "http")]
         if let Some(page) = &self.page {
             let counts = frames.counters().counts();
-            let metrics = || super::service::metrics(&counts, watcher, keep, self);
+            let metrics = || service.metrics(&counts, watcher, keep, self);
             page.beat(&counts, page.wants_metrics().then(metrics));
         }
     }

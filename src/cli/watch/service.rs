@@ -24,6 +24,7 @@ pub struct Service {
     watchdog: Option<Duration>,
     status: bool,
     metrics: Option<PathBuf>,
+    regions: Vec<Option<String>>,
     patted: Instant,
     written: Option<Instant>,
     shown: Option<(Instant, u64)>,
@@ -32,7 +33,7 @@ pub struct Service {
 
 impl Service {
     /// `status` shows a line where standard error is a terminal.
-    pub fn new(status: bool, metrics: Option<PathBuf>) -> Self {
+    pub fn new(status: bool, metrics: Option<PathBuf>, regions: Vec<Option<String>>) -> Self {
         let interval = env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse::<u64>().ok());
         let ours = env::var("WATCHDOG_PID").map_or(true, |p| p == std::process::id().to_string());
         Self {
@@ -41,11 +42,17 @@ impl Service {
             watchdog: interval.filter(|_| ours).map(|us| Duration::from_micros(us / 2)),
             status: status && std::io::stderr().is_terminal(),
             metrics,
+            regions,
             patted: Instant::now(),
             written: None,
             shown: None,
             complained: false,
         }
+    }
+
+    /// Whether a line is shown on a terminal.
+    pub fn shows_status(&self) -> bool {
+        self.status
     }
 
     /// Says that frames are being read.
@@ -93,7 +100,7 @@ impl Service {
         outputs: &Outputs,
     ) {
         let Some(path) = &self.metrics else { return };
-        if let Err(error) = replace(path, &metrics(counts, watcher, keep, outputs)) {
+        if let Err(error) = replace(path, &self.metrics(counts, watcher, keep, outputs)) {
             if !self.complained {
                 complain(&format!("{}: metrics are not written: {error}", path.display()));
             }
@@ -111,15 +118,42 @@ impl Service {
         }
         let fps = (looked - before) as f64 / since.elapsed().as_secs_f64();
         self.shown = Some((Instant::now(), looked));
-        let labels: Vec<String> =
-            watcher.present(0).map(|(label, score)| format!("{label} {score:.2}")).collect();
-        let labels = if labels.is_empty() { "–".to_owned() } else { labels.join(", ") };
+        let labels = self.labels_there(watcher);
         let memory = memory_bytes() as f64 / 1e6;
         eprint!(
             "\r\x1b[K{fps:5.1} fps | {labels} | {} dropped, {} damaged | {memory:.0} MB",
             counts.dropped, counts.damaged
         );
         let _ = std::io::stderr().flush();
+    }
+}
+
+impl Service {
+    /// What is there now, region by region.
+    fn labels_there(&self, watcher: &Watcher<'_>) -> String {
+        let of_region = |(region, name): (usize, &Option<String>)| {
+            let labels: Vec<String> = watcher
+                .present(region)
+                .map(|(label, score)| format!("{label} {score:.2}"))
+                .collect();
+            let labels = if labels.is_empty() { "–".to_owned() } else { labels.join(", ") };
+            name.as_ref().map_or(labels.clone(), |name| format!("{name}: {labels}"))
+        };
+        self.regions.iter().enumerate().map(of_region).collect::<Vec<_>>().join("; ")
+    }
+
+    /// The counts in Prometheus's text format.
+    pub fn metrics(
+        &self,
+        counts: &Counts,
+        watcher: &Watcher<'_>,
+        keep: &Keep,
+        outputs: &Outputs,
+    ) -> String {
+        let mut text = count_metrics(counts, keep);
+        label_metrics(&self.regions, watcher, &mut text);
+        outputs.add_metrics(&mut text);
+        text
     }
 }
 
@@ -146,19 +180,16 @@ pub fn memory_bytes() -> u64 {
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
-    std::fs::write(&beside, text)?;
-    std::fs::rename(&beside, path)
-}
-
-/// The counts in Prometheus's text format.
-pub fn metrics(counts: &Counts, watcher: &Watcher<'_>, keep: &Keep, outputs: &Outputs) -> String {
-    let mut text = count_metrics(counts, watcher, keep);
-    outputs.add_metrics(&mut text);
-    text
+    let replaced = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));
+    if replaced.is_err() {
+        // Half a file on a full disk helps nobody.
+        let _ = std::fs::remove_file(&beside);
+    }
+    replaced
 }
 
 /// Those of the watch itself.
-fn count_metrics(counts: &Counts, watcher: &Watcher<'_>, keep: &Keep) -> String {
+fn count_metrics(counts: &Counts, keep: &Keep) -> String {
     let mut text = String::new();
     let mut counter = |name: &str, help: &str, value: u64| {
         let _ = writeln!(
@@ -181,11 +212,20 @@ fn count_metrics(counts: &Counts, watcher: &Watcher<'_>, keep: &Keep) -> String 
     }
     let memory = memory_bytes();
     let _ = writeln!(text, "# TYPE sextant_memory_bytes gauge\nsextant_memory_bytes {memory}");
-    let _ = writeln!(text, "# TYPE sextant_label_present gauge");
-    for name in watcher.scene().names() {
-        let present = u8::from(watcher.present(0).any(|(label, _)| label == name));
-        let name = name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let _ = writeln!(text, "sextant_label_present{{label=\"{name}\"}} {present}");
-    }
     text
+}
+
+/// Which labels are there, in each region.
+fn label_metrics(regions: &[Option<String>], watcher: &Watcher<'_>, text: &mut String) {
+    let quoted = |name: &str| name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let _ = writeln!(text, "# TYPE sextant_label_present gauge");
+    for (number, region) in regions.iter().enumerate() {
+        let region =
+            region.as_ref().map_or(String::new(), |name| format!(",region=\"{}\"", quoted(name)));
+        let labels = watcher.scene().names().iter().zip(watcher.presence(number)).enumerate();
+        for (_, (name, present)) in labels.filter(|(at, _)| watcher.scene().is_shown(*at)) {
+            let (name, present) = (quoted(name), u8::from(present));
+            let _ = writeln!(text, "sextant_label_present{{label=\"{name}\"{region}}} {present}");
+        }
+    }
 }

@@ -58,7 +58,7 @@ impl Session<'_> {
             }
             self.actions.reap(self.frames.counters());
             self.service.beat(self.frames, watcher, &self.keep, &self.outputs);
-            self.outputs.beat(self.frames, watcher, &self.keep);
+            self.outputs.beat(self.frames, watcher, &self.keep, &self.service);
             if self.interrupt.came() {
                 return Ok(None);
             }

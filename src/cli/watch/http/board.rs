@@ -121,7 +121,8 @@ impl Board {
     /// The labels are those of `watcher` from now on.
     pub fn begin(&self, watcher: &Watcher<'_>) {
         let scene = watcher.scene();
-        let labels = scene.names().iter().enumerate();
+        // Parts of others stand last, and are nobody's business.
+        let labels = scene.names().iter().enumerate().filter(|(at, _)| !scene.is_part(*at));
         let labels = labels.map(|(at, name)| (name.clone(), !scene.is_shown(at))).collect();
         let mut state = self.lock();
         state.version += 1;

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use sextant::{CompiledLabels, Encoder, Label, LabelSet};
 
-use super::super::super::label::{compile_set, label_failure};
+use super::super::super::label::label_failure;
 use super::super::super::{Failure, Global};
+use super::super::compile_set_with_kinds;
 use super::super::outputs::Surroundings;
 
 /// Most labels that can be typed: a board reads their prompts within a minute.
@@ -88,7 +89,8 @@ impl Relabel {
     pub fn compile(&self, names: &[String]) -> Result<CompiledLabels, RelabelError> {
         let set = self.set(names)?;
         let Ok(_busy) = self.busy.try_lock() else { return Err(RelabelError::Busy) };
-        compile_set(&set, &self.templates, &self.encoder, &self.global).map_err(|failure| {
+        let compiled = compile_set_with_kinds(set, &self.templates, &self.encoder, &self.global);
+        compiled.map_err(|failure| {
             RelabelError::Model(match failure {
                 Failure::Usage(text) | Failure::Unfit(text) | Failure::Failed(text) => text,
                 Failure::Closed | Failure::Output(_) => "the labels cannot be read".to_owned(),
