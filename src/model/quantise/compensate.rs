@@ -17,6 +17,8 @@ pub(super) struct Moments {
     count: f64,
     /// Sum of the inputs.
     sum: Vec<f64>,
+    /// The largest magnitude of each input.
+    largest: Vec<f32>,
     /// Sum of the products of pairs of inputs: the upper triangle, row-major. Empty if only means
     /// are wanted.
     products: Vec<f32>,
@@ -29,13 +31,19 @@ impl Moments {
     /// Nothing seen yet. Covariances are kept up to `largest` inputs.
     pub fn new(inputs: usize, largest: usize) -> Self {
         let pairs = if inputs <= largest { inputs * inputs } else { 0 };
-        Self { count: 0.0, sum: vec![0.0; inputs], products: vec![0.0; pairs] }
+        Self {
+            count: 0.0,
+            sum: vec![0.0; inputs],
+            largest: vec![0.0; inputs],
+            products: vec![0.0; pairs],
+        }
     }
 
     /// Takes one vector of inputs in.
     pub fn add(&mut self, inputs: &[f32]) {
         self.count += 1.0;
         self.sum.iter_mut().zip(inputs).for_each(|(sum, x)| *sum += f64::from(*x));
+        self.largest.iter_mut().zip(inputs).for_each(|(most, x)| *most = most.max(x.abs()));
         if self.products.is_empty() {
             return;
         }
@@ -49,6 +57,23 @@ impl Moments {
     /// The mean of each input.
     pub fn mean(&self) -> Vec<f64> {
         self.sum.iter().map(|sum| sum / self.count.max(1.0)).collect()
+    }
+
+    /// The largest magnitude of each input; `None` if nothing was seen.
+    pub fn largest(&self) -> Option<&[f32]> {
+        (self.count > 0.0).then_some(&self.largest)
+    }
+
+    /// The moments of inputs that are divided by a factor each.
+    pub fn divide(&mut self, factors: &[f32]) {
+        let n = factors.len();
+        for (i, factor) in factors.iter().enumerate() {
+            self.sum[i] /= f64::from(*factor);
+            self.largest[i] /= factor;
+            if let Some(row) = self.products.get_mut(i * n..(i + 1) * n) {
+                row.iter_mut().zip(factors).for_each(|(product, other)| *product /= factor * other);
+            }
+        }
     }
 
     /// The covariance, a full symmetric matrix; `None` if it was not kept or nothing was seen.

@@ -317,7 +317,12 @@ fn integer_attribute(name: &str, value: i64) -> AttributeProto {
     }
 }
 
-fn raw_tensor(name: &str, data_type: i32, dims: Vec<i64>, raw_data: Vec<u8>) -> TensorProto {
+pub(super) fn raw_tensor(
+    name: &str,
+    data_type: i32,
+    dims: Vec<i64>,
+    raw_data: Vec<u8>,
+) -> TensorProto {
     TensorProto { name: name.to_owned(), data_type, dims, raw_data, ..TensorProto::default() }
 }
 

@@ -4,8 +4,8 @@
 //! one scale per output channel, stored in standard ONNX: an int8 initialiser and a
 //! `DequantizeLinear` under the weight's old name. Any ONNX engine runs the result.
 //!
-//! With calibration samples, weights are rounded so that the *results* of each layer change least
-//! (see [`compensate`]), biases take back what shifts the mean, and the ranges of activations are
+//! With calibration samples, outlying channels of activations are [smoothed](smooth), weights are
+//! rounded so that the *results* of each layer change least (see [`compensate`]), biases take back what shifts the mean, and the ranges of activations are
 //! stored for [`int8`](super::int8).
 
 mod compensate;
@@ -13,6 +13,7 @@ mod graph;
 mod observe;
 mod ranges;
 mod rounding;
+mod smooth;
 #[cfg(test)]
 mod tests;
 
@@ -169,8 +170,11 @@ pub fn quantise(
         return Err(QuantiseError::NothingToQuantise);
     }
     proto.graph = Some(graph);
-    let calibration = calibrate(&proto, &candidates, &mut options)?;
+    let mut calibration = calibrate(&proto, &candidates, &mut options)?;
     let mut graph = proto.graph.take().ok_or(Int8Error::NoGraph)?;
+    if let Some(observer) = &mut calibration.observer {
+        smooth::smooth(&mut graph, &candidates, &mut observer.probes);
+    }
 
     let mut layers = Vec::new();
     for (at, candidate) in candidates.iter().enumerate() {

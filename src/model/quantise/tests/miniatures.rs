@@ -1,5 +1,6 @@
 //! The committed miniatures of known architectures.
 
+use super::super::{graph, observe::Observer, smooth};
 use super::*;
 
 fn folder(name: &str) -> std::path::PathBuf {
@@ -125,4 +126,53 @@ fn mobile_clip() {
     assert_eq!(report.dequantised, Vec::<String>::new());
     assert!(count(&report, "convolutional region") > 0, "{report:?}");
     transformer("mobileclip2s0", "text");
+}
+
+/// What a graph says on a sample, and how large the inputs of each layer get.
+fn observe(
+    proto: &ModelProto,
+    output: &str,
+    ids: &[i64],
+) -> (Vec<f32>, Vec<graph::Candidate>, Observer) {
+    let graph = proto.graph.as_ref().unwrap();
+    let candidates = graph::candidates(graph);
+    let (inputs, outputs) = (inputs_of(proto), vec![output.to_owned()]);
+    let tensors = (&inputs[..], &outputs[..]);
+    let mut observer = Observer::new(proto, graph, &candidates, tensors, Vec::new()).unwrap();
+    let results = observer.run(sample(&inputs, ids, 1), false).unwrap();
+    (values(&results[0]), candidates, observer)
+}
+
+#[test]
+fn smoothing_evens_out_channels_and_changes_no_result() {
+    for (name, kind, multiplications) in [("bert", "text", true), ("siglipb16", "text", false)] {
+        let file = std::fs::read(folder(name).join(format!("{kind}.onnx"))).unwrap();
+        let case = std::fs::read_to_string(folder(name).join("case.json")).unwrap();
+        let case: serde_json::Value = serde_json::from_str(&case).unwrap();
+        let output = case[kind]["output"].as_str().unwrap();
+        let ids: Vec<Vec<i64>> = serde_json::from_value(case["ids"].clone()).unwrap();
+        let mut proto = onnx::decode(&file).unwrap();
+        graph::constants_to_initialisers(proto.graph.as_mut().unwrap());
+        let (before, candidates, mut observer) = observe(&proto, output, &ids[0]);
+        let count = proto.graph.as_ref().unwrap().node.len();
+        let smoothed =
+            smooth::smooth(proto.graph.as_mut().unwrap(), &candidates, &mut observer.probes);
+        assert!(smoothed > 0, "{name}");
+        let added = proto.graph.as_ref().unwrap().node.len() - count;
+        assert_eq!(added > 0, multiplications, "{name}: {added} nodes were added");
+        let (after, _, again) = observe(&proto, output, &ids[0]);
+        let difference = before.iter().zip(&after).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        let size = before.iter().fold(0f32, |m, v| m.max(v.abs()));
+        assert!(difference < 1e-3 * size, "{name}: {difference} of {size}");
+        // What was computed of the new inputs is what is seen of them.
+        for (computed, seen) in observer.probes.iter().zip(&again.probes) {
+            let (Some(computed), Some(seen)) = (computed, seen) else { continue };
+            let pairs = computed.moments[0]
+                .largest()
+                .unwrap()
+                .iter()
+                .zip(seen.moments[0].largest().unwrap());
+            pairs.for_each(|(a, b)| assert!((a - b).abs() < 1e-3 + 0.01 * b, "{name}: {a} {b}"));
+        }
+    }
 }
