@@ -193,9 +193,14 @@ fn text(out: &mut impl Write, file: &str, report: &QuantiseReport) -> std::io::R
     }
     let mebibytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     let (before, after) = (report.bytes_before, report.bytes_after);
-    let of = match report.layers.first().is_some_and(|layer| layer.calibrated) {
-        true => "of results",
-        false => "of weights, for want of calibration samples",
+    // Tables are looked up in, not multiplied with: their errors are always of weights.
+    let calibrated = report.layers.iter().filter(|layer| layer.calibrated).count();
+    let of = match report.layers.len() - calibrated {
+        0 => "of results".to_owned(),
+        rest if calibrated > 0 => {
+            format!("of results, those of {rest} tables and layers of weights")
+        }
+        _ => "of weights, for want of calibration samples".to_owned(),
     };
     writeln!(
         out,
