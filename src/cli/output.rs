@@ -57,12 +57,13 @@ fn describe_version() -> String {
         Err(error) => error.to_string(),
     };
     let available: Vec<_> = sextant::Machine::available().iter().map(|m| m.name()).collect();
+    let features = features();
     format!(
         "{} (commit {})\nkernels: {kernels} (this processor can run: {})\nbuilt with: {}",
         env!("CARGO_PKG_VERSION"),
         env!("SEXTANT_COMMIT"),
         available.join(", "),
-        features().join(", ")
+        if features.is_empty() { "no optional feature".to_owned() } else { features.join(", ") }
     )
 }
 
