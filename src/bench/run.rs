@@ -8,7 +8,7 @@ use super::rows::Searched;
 use super::{BenchError, BenchOptions, BenchReport, Model, PeakMemory, Stage, Step, Timing};
 use crate::encode::{Encoder, Tokens};
 use crate::index::{Filter, ScanOptions};
-use crate::label::{CompiledLabels, LabelSet, ScoreOptions, Scorer, TextCache, compile};
+use crate::label::{CompiledLabels, Label, LabelSet, ScoreOptions, Scorer, TextCache, compile};
 use crate::model::{Package, Padding};
 use crate::picture::{Picture, decode_bytes};
 
@@ -216,7 +216,9 @@ impl Bench<'_> {
             );
             return Ok(None);
         }
-        let set = LabelSet::from_argument(LABELS).expect("a list of names");
+        let label = |name: &str| Label { name: name.to_owned(), ..Label::default() };
+        let labels: Vec<Label> = LABELS.split(',').map(label).collect();
+        let set = LabelSet { classes: (0..labels.len()).collect(), labels, ..LabelSet::default() };
         let mut cache = TextCache::open_at(None, self.encoder.package().manifest().dimension);
         Ok(Some(compile(&self.encoder, &set, None, &mut cache, &|_| {})?))
     }

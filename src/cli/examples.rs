@@ -64,7 +64,7 @@ pub fn learn(
     }
     if global.verbose {
         complain(&format!(
-            "{:?} votes count {} beside names at {}; temperature {}",
+            "most of all {:?} votes count, by {} beside names at {}; temperature {}",
             report.method, report.weight, report.names, report.temperature
         ));
     }

@@ -1,7 +1,7 @@
 //! A classifier made of names and examples.
 
 use super::ExampleSet;
-use super::choose::{Blend, ExamplesReport, choose};
+use super::choose::{Blend, ExamplesReport, add_scores, choose};
 use super::evidence::Evidence;
 use crate::embedding::dot;
 use crate::space::error::SpaceError;
@@ -13,8 +13,8 @@ const ODD: f64 = 0.05;
 /// Labels pictures by the names of classes and a few pictures of each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExampleClassifier {
-    blend: Blend,
-    evidence: Evidence,
+    /// What examples of each method say, and the blends that make of it.
+    parts: Vec<(Evidence, Vec<(f32, Blend)>)>,
     points: Points,
     classes: usize,
     familiar: f32,
@@ -34,7 +34,7 @@ pub struct ExampleAnswer {
 
 impl ExampleClassifier {
     /// Learns from a set. How examples vote, how much they count beside the names, and how sure
-    /// the scores are is chosen by cross-validation; `seed` decides the parts.
+    /// the scores are is weighed by cross-validation; `seed` decides the parts.
     ///
     /// ```
     /// use sextant::space::Points;
@@ -50,10 +50,10 @@ impl ExampleClassifier {
     /// # Errors
     /// [`SpaceError::Singular`] when a system of equations has no solution.
     pub fn learn(set: &ExampleSet, seed: u64) -> Result<(Self, ExamplesReport), SpaceError> {
-        let (blend, report) = choose(set, seed)?;
+        let (shares, report) = choose(set, seed)?;
+        let learn = |(method, blends)| Ok((Evidence::learn(method, set)?, blends));
         let classifier = Self {
-            blend,
-            evidence: Evidence::learn(blend.method, set)?,
+            parts: shares.into_iter().map(learn).collect::<Result<_, SpaceError>>()?,
             points: set.points.clone(),
             classes: set.names.len(),
             familiar: familiar(set),
@@ -73,17 +73,13 @@ impl ExampleClassifier {
         if named.len() != self.classes {
             return Err(SpaceError::Unpaired { left: self.classes, right: named.len() });
         }
-        let logits = self.blend.logits(named, &self.evidence.votes(picture));
-        let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weights: Vec<f32> = logits.iter().map(|logit| (logit - top).exp()).collect();
-        let total: f32 = weights.iter().sum();
+        let mut scores = vec![0f32; self.classes];
+        for (evidence, blends) in &self.parts {
+            add_scores(&mut scores, blends, named, &evidence.votes(picture));
+        }
         let nearest =
             self.points.iter().map(|point| dot(point, picture)).fold(f32::NEG_INFINITY, f32::max);
-        Ok(ExampleAnswer {
-            scores: weights.iter().map(|weight| weight / total).collect(),
-            nearest,
-            familiar: nearest >= self.familiar,
-        })
+        Ok(ExampleAnswer { scores, nearest, familiar: nearest >= self.familiar })
     }
 }
 
