@@ -121,11 +121,17 @@ fn home_assistant_finds_labels_and_hears_when_the_watch_dies() {
     listener.until("a state", |l| l.holds("sextant/shed/state/picture/a_car", "ON"));
     listener.until("an event", |l| l.has_event("enter", "an empty road"));
     listener.until("no stale label", |l| !l.latest.contains_key(stale));
-    let config = &listener.latest["homeassistant/binary_sensor/shed/a_car/config"];
-    let config: Value = serde_json::from_str(config).unwrap();
+    let [config, attributes] = [
+        "homeassistant/binary_sensor/shed/a_car/config",
+        "sextant/shed/state/picture/a_car/attributes",
+    ];
+    listener.until("what it is and why", |l| {
+        l.latest.contains_key(config) && l.latest.contains_key(attributes)
+    });
+    let config: Value = serde_json::from_str(&listener.latest[config]).unwrap();
     assert_eq!(config["state_topic"], "sextant/shed/state/picture/a_car");
-    let attributes = &listener.latest["sextant/shed/state/picture/a_car/attributes"];
-    assert_eq!(serde_json::from_str::<Value>(attributes).unwrap()["event"], "enter");
+    let attributes: Value = serde_json::from_str(&listener.latest[attributes]).unwrap();
+    assert_eq!(attributes["event"], "enter");
 
     // Other labels: the old ones leave Home Assistant.
     assert_eq!(watched.type_labels(&["a car", "a boat"]).0, 202);
