@@ -34,6 +34,9 @@ import prepare
 
 HERE = Path(__file__).parent
 
+# Runs of rten before those that count.
+WARM_UP = 3
+
 
 def keep_to(threads: int):
     """For a child process: as many processors as threads."""
@@ -93,22 +96,22 @@ class Sextant:
 
 
 class Rten:
-    """rten's own command, which prints the times of its runs."""
+    """rten's own command, which prints the time of each run; its inputs are random numbers."""
 
     embedding = None
 
     def __init__(self, program: str, model: Path, threads: int, repetitions: int):
-        self.command = [program, "--num-iters", str(repetitions), "--num-threads", str(threads), "--prepack-weights",
-                        "--quiet", str(model)]
+        self.command = [program, "--n-iters", str(WARM_UP + repetitions), "--num-threads", str(threads), "--prepack",
+                        str(model)]
         self.threads = threads
 
     def turn(self) -> dict:
         output = subprocess.run(self.command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                 preexec_fn=keep_to(self.threads)).stdout
-        found = re.search(r"[Mm]ean[: ]+([\d.]+) ?ms", output)
-        if not found:
+        times = [float(time) for time in re.findall(r"^ *#\d+ - .* in ([\d.]+)ms", output, re.M)][WARM_UP:]
+        if not times:
             raise RuntimeError(f"rten printed no times: {output[-300:]}")
-        return {"median_ms": float(found[1]), "p95_ms": float("nan"), "peak_kib": 0}
+        return {"median_ms": statistics.median(times), "p95_ms": float(np.percentile(times, 95)), "peak_kib": 0}
 
     def stop(self) -> None:
         pass
@@ -157,8 +160,10 @@ def engines(options, files, inputs, stage, tokens, threads, package) -> dict:
                                ("onnxruntime int8, static", "onnxruntime", "static"),
                                ("OpenVINO int8, static", "openvino", "static")]:
         made[name] = Python(engine, files[kind], inputs, threads, repetitions)
-    if options.rten:
-        made["rten int8, dynamic"] = Rten(options.rten, files["dynamic"], threads, repetitions)
+    if options.rten and stage == "image":
+        for kind in ("fp32", "dynamic", "static"):
+            made[f"rten {kind if kind == 'fp32' else f'int8, {kind}'}"] = Rten(
+                options.rten, files[kind], threads, repetitions)
     return made
 
 
@@ -193,7 +198,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, help="folder of photographs to calibrate with")
     parser.add_argument("--calibration", type=int, default=24, help="how many of them")
     parser.add_argument("--program", default="target/release/sextant")
-    parser.add_argument("--rten", help="the `rten` command of the rten-cli crate")
+    parser.add_argument("--rten", help="the `rten` command (`cargo install rten-cli@0.27.0`); image towers only")
     parser.add_argument("--kernels", nargs="*", help="SEXTANT_KERNELS to try, such as avx2")
     parser.add_argument("--work", type=Path, help="folder to keep graphs in [default: FP32-peers]")
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
