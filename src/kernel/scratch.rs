@@ -32,10 +32,13 @@ impl AlignedBytes {
         &mut self.memory[..self.length]
     }
 
-    /// Makes room for `length` bytes; what they hold is unspecified, but initialised.
+    /// Makes room for `length` bytes: those there were stay, and what others hold is unspecified,
+    /// but initialised.
     pub fn reserve(&mut self, length: usize) -> &mut [u8] {
         if self.memory.len() < length {
-            *self = Self::zeroed(length);
+            let larger = Self::zeroed(length);
+            let smaller = std::mem::replace(self, larger);
+            self.memory[..smaller.length].copy_from_slice(smaller.as_slice());
         }
         self.length = length;
         self.as_mut_slice()
@@ -156,7 +159,10 @@ mod tests {
         let copy = bytes.clone();
         assert!(aligned(&copy) && copy.as_slice() == [7; 100]);
         for length in [0, 1, 63, 64, 65, 10_000, 3] {
+            let kept = bytes.as_slice().to_vec();
             assert_eq!(bytes.reserve(length).len(), length);
+            assert!(kept.iter().zip(bytes.as_slice()).all(|(before, after)| before == after));
+            bytes.as_mut_slice().fill(length as u8 | 1);
             assert!(aligned(&bytes));
             assert_eq!(bytes.reserve_f32(length).len(), length);
         }
