@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::command::{program, root, sextant};
@@ -167,7 +168,8 @@ fn a_full_disk_stops_nothing() {
     // No file can grow beyond 16 KB: what a write then says is not unlike a full disk.
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; ulimit -f 32; exec \"$@\"", "sh"]);
-    command.arg(program().get_program()).arg("watch").arg(&film);
+    // An emulator has arguments of its own.
+    command.arg(program().get_program()).args(program().get_args()).arg("watch").arg(&film);
     command
         .args(["--labels", LABELS, "--enter", "0", "--leave", "0", "--motion", "0", "--fps", "0"]);
     command.arg("--index").arg(&index).args(["--index-every", "0"]).arg("--rules").arg(&rules);
@@ -257,7 +259,6 @@ fn start(home: &Path, source: &str, more: &[&str]) -> Running {
 fn a_folder_is_followed_and_a_signal_ends_it_cleanly() {
     let home = tempfile::tempdir().unwrap();
     let socket = UnixDatagram::bind(home.path().join("notify")).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
     let incoming = home.path().join("incoming");
     fs::create_dir(&incoming).unwrap();
     fs::write(incoming.join("0.jpg"), jpeg("rgb.jpg")).unwrap();
@@ -266,9 +267,17 @@ fn a_folder_is_followed_and_a_signal_ends_it_cleanly() {
     let written = metrics.display().to_string();
     let more = ["--sample", "0.1", "--motion", "0", "--metrics", &written];
     let mut running = start(home.path(), &source, &more);
-    let mut buffer = [0; 64];
-    let length = socket.recv(&mut buffer).unwrap();
-    assert_eq!(&buffer[..length], b"READY=1");
+    // What is told is read at once: a socket holds ten messages, and drops what comes then.
+    let (hear, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut state = [0; 64];
+        while socket
+            .recv(&mut state)
+            .is_ok_and(|length| hear.send(state[..length].to_vec()).is_ok())
+        {}
+    });
+    let patience = Duration::from_secs(120);
+    assert_eq!(heard.recv_timeout(patience).unwrap(), b"READY=1");
     let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
     let mut next =
         || -> serde_json::Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
@@ -284,9 +293,7 @@ fn a_folder_is_followed_and_a_signal_ends_it_cleanly() {
     assert_eq!(second["frame"], 1);
     assert!(second["time"].as_str().unwrap().ends_with('Z'), "{second}");
     let told = |wanted: &[u8]| {
-        let mut state = [0; 64];
-        let mut next = || socket.recv(&mut state).map(|length| state[..length] == *wanted);
-        std::iter::repeat_with(&mut next).any(|is_it| is_it.unwrap())
+        std::iter::from_fn(|| heard.recv_timeout(patience).ok()).any(|state| state == wanted)
     };
     assert!(told(b"WATCHDOG=1"));
     let ended = Command::new("kill").arg(running.0.id().to_string()).status().unwrap();
