@@ -209,17 +209,7 @@ pub fn centred(embedding: &Embedding, centres: Centres<'_>) -> Result<Embedding,
 mod tests {
     use super::*;
     use crate::embedding::SpaceId;
-
-    fn at(modality: Modality, values: &[f32]) -> Embedding {
-        Embedding::new(SpaceId::from_bytes([1; 32]), modality, values.to_vec()).unwrap()
-    }
-
-    fn close(found: &Embedding, expected: &[f32]) {
-        let expected = at(found.modality(), expected);
-        for (a, b) in found.values().iter().zip(expected.values()) {
-            assert!((a - b).abs() < 1e-5, "{:?} is not {:?}", found.values(), expected.values());
-        }
-    }
+    use crate::space::testing::{at, close};
 
     #[test]
     fn weights_add_up_and_factors_do_not_matter() {

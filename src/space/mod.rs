@@ -21,6 +21,8 @@ mod principal;
 #[cfg(feature = "workbench")]
 pub mod report;
 mod sample;
+#[cfg(test)]
+mod testing;
 mod travel;
 
 pub use arithmetic::{Centres, centred, combine, combine_centred};

@@ -122,19 +122,8 @@ fn mean(like: &Embedding, set: &[Embedding]) -> Result<Vec<f64>, SpaceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embedding::SpaceId;
     use crate::space::combine;
-
-    fn at(modality: Modality, values: &[f32]) -> Embedding {
-        Embedding::new(SpaceId::from_bytes([1; 32]), modality, values.to_vec()).unwrap()
-    }
-
-    fn close(found: &Embedding, expected: &[f32]) {
-        let expected = at(found.modality(), expected);
-        for (a, b) in found.values().iter().zip(expected.values()) {
-            assert!((a - b).abs() < 1e-5, "{:?} is not {:?}", found.values(), expected.values());
-        }
-    }
+    use crate::space::testing::{at, close};
 
     #[test]
     fn interpolation_moves_at_an_even_angle() {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::queue::Taken;
+use super::queue::{Taken, wait_until};
 
 /// A place on the belt.
 #[derive(Debug)]
@@ -111,12 +111,10 @@ impl<T, R> Belt<T, R> {
             if inner.closed && inner.places.is_empty() {
                 return Taken::Closed;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Taken::Nothing;
-            }
-            let waited = self.changed.wait_timeout(inner, left);
-            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+            inner = match wait_until(&self.changed, inner, deadline) {
+                Some(inner) => inner,
+                None => return Taken::Nothing,
+            };
         }
     }
 

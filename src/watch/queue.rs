@@ -79,12 +79,10 @@ impl<T> Queue<T> {
             if inner.closed {
                 return Taken::Closed;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Taken::Nothing;
-            }
-            let waited = self.changed.wait_timeout(inner, left);
-            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+            inner = match wait_until(&self.changed, inner, deadline) {
+                Some(inner) => inner,
+                None => return Taken::Nothing,
+            };
         }
     }
 
@@ -93,6 +91,17 @@ impl<T> Queue<T> {
         self.lock().closed = true;
         self.changed.notify_all();
     }
+}
+
+/// Waits for a change; `None` once it is `deadline`.
+pub(super) fn wait_until<'a, T>(
+    changed: &Condvar,
+    guard: MutexGuard<'a, T>,
+    deadline: Instant,
+) -> Option<MutexGuard<'a, T>> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let wait = || changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
+    (!left.is_zero()).then(wait)
 }
 
 #[cfg(test)]
