@@ -137,7 +137,7 @@ fn rules_act_and_a_hanging_command_is_killed() {
         "[[rule]]\nname = 'first'\nlabel = 'a car'\nprint = true\nsnapshot = {shots:?}\n\
          command = ['sh', '-c', 'cat > {}']\nindex = {:?}\n\
          [[rule]]\nname = 'slow'\nlabel = 'a car'\n\
-         command = ['sh', '-c', 'echo $$ > {}; exec sleep 1000']\ntimeout = 0.5\n",
+         command = ['sh', '-c', 'sleep 1000 & echo $$ $! > {}; sleep 1000']\ntimeout = 0.5\n",
         seen.display(),
         folder.path().join("rule.index"),
         child.display(),
@@ -149,12 +149,23 @@ fn rules_act_and_a_hanging_command_is_killed() {
     assert!(said.err.contains("first: a car enters"), "{}", said.err);
     assert!(said.err.contains("\"slow\": its command took too long"), "{}", said.err);
     let hung = fs::read_to_string(&child).unwrap();
-    assert!(!Path::new("/proc").join(hung.trim()).exists(), "it is killed and collected");
+    let (shell, sleep) = hung.trim().split_once(' ').unwrap();
+    assert!(!Path::new("/proc").join(shell).exists(), "it is killed and collected");
+    assert!(is_dead(sleep), "what it started is killed with it");
     assert_eq!(fs::read_dir(&shots).unwrap().count(), 2);
     let event: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(&seen).unwrap()).unwrap();
     assert_eq!(event["label"], "a car");
     assert_eq!(sextant::index::Index::open(folder.path().join("rule.index")).unwrap().len(), 1);
+}
+
+/// Whether a process ends within a while: nobody may collect one whose parent is gone.
+fn is_dead(number: &str) -> bool {
+    let status = Path::new("/proc").join(number).join("status");
+    (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        fs::read_to_string(&status).map_or(true, |text| text.contains("State:\tZ"))
+    })
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use sextant::index::{Index, NewRow, Tag, Tags, Writer};
 use sextant::watch::{Action, Change, Counters, Happening, Rule, Rules, Seen};
 use sextant::{Embedding, Encoder};
@@ -33,6 +35,16 @@ struct Running {
     child: Child,
     until: Instant,
     rule: String,
+}
+
+impl Running {
+    /// Kills the program and what it has started, but for what has left its process group.
+    fn kill(&mut self) {
+        // The number cannot be another's yet: the program has not been waited for.
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Actions {
@@ -143,6 +155,8 @@ impl Actions {
         }
         let mut process = Command::new(&command[0]);
         process.args(&command[1..]).stdin(Stdio::piped()).stdout(Stdio::null());
+        // A group of its own, so that all that it starts can be ended with it.
+        process.process_group(0);
         for key in ["event", "label", "score", "time", "region"] {
             let value = &event[key];
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -165,9 +179,8 @@ impl Actions {
         self.running.retain_mut(|running| match running.child.try_wait() {
             Ok(None) if Instant::now() < running.until => true,
             Ok(None) => {
-                let _ = running.child.kill();
-                let _ = running.child.wait();
-                let message = "its command took too long: killed";
+                running.kill();
+                let message = "its command took too long: killed, with all that it started";
                 counters.failed_action(format!("rule \"{}\": {message}", running.rule));
                 false
             }
