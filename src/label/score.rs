@@ -28,13 +28,15 @@ impl Default for ScoreOptions {
 /// Scores pictures against one compiled label set, with one package's calibration.
 ///
 /// A score is the softmax over the labels, the negatives and one more outcome, "none of these":
-/// `z_k = logit_scale / temperature * (image - image_mean) · (label_k - text_mean)`, and a fitted
-/// constant for none of these. Without fitted numbers it is the model's own softmax.
+/// `z_k = logit_scale / temperature * (image - label_centring * image_mean) · (label_k - text_mean)`,
+/// and a fitted constant for none of these. Without fitted numbers it is the model's own softmax.
 #[derive(Debug, Clone)]
 pub struct Scorer<'a> {
     labels: &'a CompiledLabels,
     options: ScoreOptions,
     calibration: &'a Calibration,
+    /// Share of the mean picture that is taken off where labels compete.
+    label_centring: f32,
     /// Multiplies centred similarities when labels compete.
     scale: f32,
     /// `[scale, bias]` of the logistic for independent scores.
@@ -53,7 +55,17 @@ impl<'a> Scorer<'a> {
         let scale = manifest.logit_scale / calibration.temperature.unwrap_or(1.0);
         let independent = image_text_logistic(manifest);
         let tree = Tree::new(labels.labels()).expect("label sets are checked when they are read");
-        Self { labels, options, calibration, scale, independent, tree }
+        let label_centring = calibration.label_centring.unwrap_or(1.0);
+        Self { labels, options, calibration, label_centring, scale, independent, tree }
+    }
+
+    /// The same scorer with all of the mean picture taken off where labels compete, whatever share the package
+    /// states. What common things have over rare ones helps to name one picture of anything; where all pictures show
+    /// one place, as a fixed camera's do, it would hold a common label up against what changes there.
+    #[must_use]
+    pub fn for_one_place(mut self) -> Self {
+        self.label_centring = 1.0;
+        self
     }
 
     /// Labels one picture (or anything else in the same space).
@@ -62,12 +74,11 @@ impl<'a> Scorer<'a> {
     /// [`EmbeddingError::SpaceMismatch`] when the embedding comes from another space.
     pub fn score(&self, embedding: &Embedding) -> Result<Labelling, EmbeddingError> {
         let similarities = self.similarities(embedding)?;
-        let centred = self.centred(embedding);
         let answer = if self.options.multi {
-            let scores = self.independent_scores(&centred);
+            let scores = self.independent_scores(embedding);
             answer(&self.tree, &self.options, &similarities, &scores, 0.0)
         } else {
-            let (scores, none) = self.competing(centred);
+            let (scores, none) = self.competing(embedding);
             let hidden = self.labels.labels().iter().zip(&scores).filter(|(l, _)| l.negative);
             let rival = hidden.map(|(_, score)| *score).fold(none, f32::max);
             let scores: Vec<_> = scores.into_iter().map(Some).collect();
@@ -112,7 +123,7 @@ impl<'a> Scorer<'a> {
     /// [`EmbeddingError::SpaceMismatch`].
     pub fn probabilities(&self, embedding: &Embedding) -> Result<Vec<f32>, EmbeddingError> {
         self.check_space(embedding)?;
-        Ok(self.competing(self.centred(embedding)).0)
+        Ok(self.competing(embedding).0)
     }
 
     /// Cosine similarity to every label, negatives included, in the order of the set.
@@ -141,15 +152,16 @@ impl<'a> Scorer<'a> {
         })
     }
 
-    /// Similarity to every label without the modalities' offsets. The picture's side is centred
-    /// once; what the text mean takes off is the same for every label.
-    fn centred(&self, embedding: &Embedding) -> Vec<f32> {
+    /// Similarity to every label without the modalities' offsets, or without a `share` of the
+    /// picture's. That side is centred once; what the text mean takes off is the same for every
+    /// label.
+    fn centred(&self, embedding: &Embedding, share: f32) -> Vec<f32> {
         let means =
             (self.calibration.mean(embedding.modality()), self.calibration.mean(Modality::Text));
         let (values, offset) = match means {
             (Some(own), Some(text)) => {
                 let pairs = embedding.values().iter().zip(own);
-                let values: Vec<f32> = pairs.map(|(value, mean)| value - mean).collect();
+                let values: Vec<f32> = pairs.map(|(value, mean)| value - share * mean).collect();
                 let offset = dot(&values, text);
                 (values, offset)
             }
@@ -159,7 +171,12 @@ impl<'a> Scorer<'a> {
     }
 
     /// Softmax over labels, negatives and "none of these", which comes apart.
-    fn competing(&self, mut centred: Vec<f32>) -> (Vec<f32>, f32) {
+    fn competing(&self, embedding: &Embedding) -> (Vec<f32>, f32) {
+        let share = match embedding.modality() {
+            Modality::Image => self.label_centring,
+            _ => 1.0,
+        };
+        let mut centred = self.centred(embedding, share);
         centred.iter_mut().for_each(|similarity| *similarity *= self.scale);
         let none = self.calibration.null_logit;
         let highest = centred.iter().copied().chain(none).fold(f32::NEG_INFINITY, f32::max);
@@ -170,9 +187,9 @@ impl<'a> Scorer<'a> {
         (centred, none / total)
     }
 
-    fn independent_scores(&self, centred: &[f32]) -> Vec<Option<f32>> {
+    fn independent_scores(&self, embedding: &Embedding) -> Vec<Option<f32>> {
         let score = |s: &f32| self.independent.map(|[scale, bias]| sigmoid(scale * s + bias));
-        centred.iter().map(score).collect()
+        self.centred(embedding, 1.0).iter().map(score).collect()
     }
 }
 
@@ -288,6 +305,28 @@ mod tests {
         assert!(answer.labels[0].similarity < answer.labels[1].similarity);
         let expected = 1.0 / (1.0 + (-6f32).exp());
         assert!((answer.labels[0].score.unwrap() - expected).abs() < 1e-5);
+    }
+
+    #[test]
+    fn labels_compete_without_the_stated_share_of_the_mean_picture() {
+        let set =
+            labels(&[("a", None, false), ("b", None, false)], vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        let means = "image_mean = [0.8, 0.0, 0.0]\ntext_mean = [0.5, 0.5, 0.0]\n\
+                     match_image_text = [10.0, -5.0]";
+        let quarter = manifest(&format!("{means}\nlabel_centring = 0.25"));
+        let whole = manifest(means);
+        let picture = picture([0.8, 0.6, 0.0]);
+        let score = |manifest: &Manifest, multi| {
+            let options = ScoreOptions { multi, ..ScoreOptions::default() };
+            let answer = Scorer::new(&set, manifest, options).score(&picture).unwrap();
+            answer.labels.iter().find(|label| label.name == "a").unwrap().score.unwrap()
+        };
+        assert!((score(&quarter, false) - 0.5).abs() < 1e-6, "0.8 - 0.25 * 0.8 equals 0.6");
+        assert!(score(&whole, false) < 0.01);
+        assert_eq!(score(&quarter, true), score(&whole, true), "lone labels lose the whole mean");
+        let camera = Scorer::new(&set, &quarter, ScoreOptions::default()).for_one_place();
+        let answer = camera.score(&picture).unwrap();
+        assert!(answer.labels[1].score.unwrap() < 0.01 && answer.labels[1].name == "a");
     }
 
     #[test]

@@ -166,6 +166,10 @@ pub struct Calibration {
     /// Mean text embedding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_mean: Option<Vec<f32>>,
+    /// Share of `image_mean` that is taken off pictures whose labels compete, 0 to 1 (the default). Less than all of it
+    /// keeps some of what common things have over rare ones: a prior that a list of many names gains from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_centring: Option<f32>,
 }
 
 fn default_templates() -> Vec<String> {
@@ -284,6 +288,10 @@ impl Calibration {
         check(
             self.temperature.is_none_or(|t| t > 0.0),
             "calibration.temperature must be positive",
+        )?;
+        check(
+            self.label_centring.is_none_or(|share| (0.0..=1.0).contains(&share)),
+            "calibration.label_centring must lie between 0 and 1",
         )?;
         for (name, mean) in [("image_mean", &self.image_mean), ("text_mean", &self.text_mean)] {
             let Some(mean) = mean else { continue };

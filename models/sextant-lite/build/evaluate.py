@@ -39,7 +39,8 @@ def means(package):
         return 0.0, 0.0
     with open(path, "rb") as file:
         calibration = tomllib.load(file)["calibration"]
-    return torch.tensor(calibration["image_mean"]), torch.tensor(calibration["text_mean"])
+    share = calibration.get("label_centring", 1.0)
+    return share * torch.tensor(calibration["image_mean"]), torch.tensor(calibration["text_mean"])
 
 
 def evaluate(towers, data, image_mean, text_mean):
