@@ -161,7 +161,8 @@ fn set_figures(report: &mut Report, points: &Points, of: &'static str) {
     push(report, "effective_rank", of, rank.as_ref().map(|r| r.rank).map_err(SpaceError::clone));
     push(report, "participation", of, rank.map(|r| r.participation));
     let quarter = (points.dimension() / 4).max(1);
-    let short = Principal::fit(points, quarter).and_then(|p| p.apply(points));
+    let enough = points.need("comparing neighbours in a quarter of the numbers", quarter + 1);
+    let short = enough.and_then(|()| Principal::fit(points, quarter)?.apply(points));
     let kept = short.and_then(|short| neighbour_recall(points, &short, HUB_NEIGHBOURS));
     push(report, "short_recall", of, kept);
     push(report, "two_nearest", of, two_nearest_dimension(points).map(|t| t.dimension));
