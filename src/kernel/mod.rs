@@ -21,6 +21,7 @@
 mod aarch64;
 mod activation;
 mod attention;
+mod colour;
 mod convolution;
 mod depthwise;
 mod depthwise_float;
@@ -52,6 +53,7 @@ mod x86;
 
 pub use activation::{Activation, activate};
 pub use attention::{Mask, attention};
+pub use colour::{PlaneColours, rgb_of_planes};
 pub use convolution::Convolution;
 pub use depthwise::Depthwise;
 pub use depthwise_float::DepthwiseFloat;
@@ -67,7 +69,9 @@ pub use peak::peak_multiply_adds;
 pub use pool::{global_average, global_average_static};
 pub use quantise::{Quantisation, QuantisedRows, quantise_slice, range_with_zero};
 pub use requantise::{Requantisation, StaticOutput};
-pub use resample::{ROWS_AT_ONCE, Taps, WEIGHT_BITS, blend_rows, narrow_rows};
+pub use resample::{
+    PLANE_ROWS_AT_ONCE, ROWS_AT_ONCE, Taps, WEIGHT_BITS, blend_rows, narrow_plane, narrow_rows,
+};
 pub use scratch::{AlignedBytes, Arena, Scratch};
 pub use softmax::softmax_rows;
 pub use weights::WeightMatrix;

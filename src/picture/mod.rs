@@ -7,10 +7,14 @@
 
 mod decode;
 mod frame;
+mod planes;
 mod preprocess;
 
+pub(crate) use decode::decode_planes;
 pub use decode::{DecodeError, DecodeLimits, decode_bytes, decode_file};
 pub use frame::{Picture, PictureError, Pixels};
+pub(crate) use planes::{Plane, Planes};
+pub(crate) use preprocess::PlaneBuffers;
 pub use preprocess::{
     Interpolation, PixelGrid, Preprocess, PreprocessError, PreprocessSpec, ResizeBuffers,
     ResizeMode,

@@ -17,6 +17,7 @@ use super::counters::Count;
 use super::source::{Payload, Sink, SourceOptions, USUAL_RATE};
 use super::yuyv::Yuyv;
 use super::{WatchError, reconnect};
+use crate::kernel::PlaneColours;
 use crate::picture::DecodeLimits;
 
 /// Buffers that the driver fills in turn.
@@ -89,13 +90,16 @@ fn read_once(path: &Path, options: &SourceOptions, sink: &mut Sink) -> io::Resul
 
 fn payload(format: &Format, bytes: Vec<u8>) -> Payload {
     if format.fourcc != FourCC::new(b"YUYV") {
-        return Payload::Encoded(bytes);
+        return Payload::Jpeg(bytes);
     }
     Payload::Yuyv(Yuyv {
         width: format.width,
         height: format.height,
         stride: (format.stride as usize).max(2 * format.width as usize),
-        full_range: matches!(format.quantization, Quantization::FullRange),
+        colours: match format.quantization {
+            Quantization::FullRange => PlaneColours::Full,
+            _ => PlaneColours::Television,
+        },
         bytes,
     })
 }

@@ -76,7 +76,7 @@ fn put(path: &Path, count: &mut u64, sink: &mut Sink) -> bool {
         Ok(changed) => {
             let time = *count as f64 * FOLDER_STEP;
             *count += 1;
-            sink.put_at(Payload::Encoded(bytes), time, Moment::Clock(changed))
+            sink.put_at(Payload::File(bytes), time, Moment::Clock(changed))
         }
         // It may be gone again; that is not our affair.
         Err(error) => {

@@ -10,10 +10,9 @@ use super::counters::Count;
 use super::prepare::{Prepared, Worker};
 use super::queue::Taken;
 use super::source::{Moment, Source};
-use super::{Counters, PrepareOptions, WatchError};
+use super::{Counters, FramePicture, PrepareOptions, WatchError};
 use crate::embedding::Embedding;
 use crate::encode::{EncodeError, Encoder};
-use crate::picture::Picture;
 
 /// A frame that was looked at.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub struct Seen {
     /// What it looks like, one embedding a region; none when the scene is still.
     pub embeddings: Vec<Embedding>,
     /// The picture, if asked for.
-    pub picture: Option<Picture>,
+    pub picture: Option<FramePicture>,
 }
 
 /// A source whose frames come out encoded.

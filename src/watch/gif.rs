@@ -8,6 +8,7 @@ use image::codecs::gif::GifDecoder;
 use image::{AnimationDecoder, ImageDecoder, Limits};
 
 use super::WatchError;
+use super::picture::Image;
 use super::source::{Payload, Sink, SourceOptions};
 use crate::picture::{Picture, Pixels};
 
@@ -43,7 +44,7 @@ pub(super) fn read(
         let picture = Picture::new(width, height, Pixels::Rgba(samples))
             .map_err(|e| damaged(e.to_string()))?;
         let time = options.input_rate.map_or(position, |rate| number as f64 / rate);
-        if !sink.put(Payload::Picture(picture), time) {
+        if !sink.put(Payload::Image(Image::Rgb(picture)), time) {
             break;
         }
         position += if delay > 0.0 { delay } else { NO_DELAY };

@@ -8,7 +8,6 @@
 mod belt;
 #[cfg(feature = "v4l2")]
 mod camera;
-mod colour;
 mod consensus;
 mod counters;
 mod error;
@@ -20,6 +19,7 @@ mod gif;
 mod kinds;
 mod mjpeg;
 mod motion;
+mod picture;
 mod prepare;
 mod queue;
 mod reconnect;
@@ -39,6 +39,7 @@ pub use frames::{Frames, Next, Seen};
 pub use kinds::add_kinds;
 pub use mjpeg::JpegSplitter;
 pub use motion::MotionGate;
+pub use picture::FramePicture;
 pub use prepare::{PrepareOptions, View};
 pub use region::Region;
 pub use rules::{Action, Hours, Rule, Rules};

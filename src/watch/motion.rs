@@ -1,6 +1,8 @@
 //! Has anything moved? A cheap look at a coarse grey picture before the encoder takes a dear one.
 
-use crate::picture::Picture;
+use super::picture::Image;
+use crate::kernel::PlaneColours;
+use crate::picture::{Picture, Planes};
 
 /// Cells across and down.
 const SIDE: usize = 32;
@@ -28,7 +30,18 @@ impl MotionGate {
 
     /// Whether the frame at `time` seconds is to be looked at.
     pub fn passes(&mut self, picture: &Picture, time: f64) -> bool {
-        let cells = grey_cells(picture);
+        self.passes_cells(grey_cells(picture), time)
+    }
+
+    /// The same for a frame as it came.
+    pub(super) fn passes_image(&mut self, image: &Image, time: f64) -> bool {
+        match image {
+            Image::Rgb(picture) => self.passes(picture, time),
+            Image::Planes(planes) => self.passes_cells(luma_cells(planes), time),
+        }
+    }
+
+    fn passes_cells(&mut self, cells: [f32; CELLS], time: f64) -> bool {
         let moved = match &self.reference {
             None => true,
             Some(reference) => self.moved(reference, &cells),
@@ -54,16 +67,31 @@ impl MotionGate {
 
 /// Mean green of up to sixteen samples a cell: green is most of what the eye calls grey.
 fn grey_cells(picture: &Picture) -> [f32; CELLS] {
-    const TAPS: usize = 4;
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
     let (channels, bytes) = (picture.pixels().channels(), picture.pixels().bytes());
+    let size = [picture.width(), picture.height()].map(|side| side as usize);
+    let row = |y: usize| &bytes[y * size[0] * channels..][..size[0] * channels];
+    cells(size, |x, y| row(y)[x * channels + 1])
+}
+
+/// Mean luma of up to sixteen samples a cell.
+fn luma_cells(planes: &Planes) -> [f32; CELLS] {
+    let cells = cells(planes.size().map(|side| side as usize), |x, y| planes.luma().row(y)[x]);
+    match planes.range() {
+        PlaneColours::Full => cells,
+        // Black lies elsewhere as well, but what counts is how far cells are apart.
+        PlaneColours::Television => cells.map(|level| level * (255.0 / 219.0)),
+    }
+}
+
+fn cells([width, height]: [usize; 2], level: impl Fn(usize, usize) -> u8) -> [f32; CELLS] {
+    const TAPS: usize = 4;
     let place = |index: usize, length: usize| (2 * index + 1) * length / (2 * SIDE * TAPS);
+    let columns: [usize; SIDE * TAPS] = std::array::from_fn(|x| place(x, width));
     let mut sums = [0f32; CELLS];
     for y in 0..SIDE * TAPS {
-        let row = &bytes[place(y, height) * width * channels..][..width * channels];
-        for x in 0..SIDE * TAPS {
-            let level = row[place(x, width) * channels + 1];
-            sums[y / TAPS * SIDE + x / TAPS] += f32::from(level);
+        let row = place(y, height);
+        for (x, &column) in columns.iter().enumerate() {
+            sums[y / TAPS * SIDE + x / TAPS] += f32::from(level(column, row));
         }
     }
     sums.map(|sum| sum / (TAPS * TAPS) as f32)

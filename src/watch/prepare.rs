@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::belt::Belt;
 use super::counters::Count;
 use super::frames::Seen;
+use super::picture::Image;
 use super::queue::{Queue, Taken};
 use super::source::{Frame, Moment, Payload, Source};
-use super::{Counters, MotionGate, Region};
+use super::{Counters, FramePicture, MotionGate, Region};
 use crate::encode::Encoder;
 use crate::picture::{
-    DecodeLimits, Picture, PixelGrid, Preprocess, PreprocessSpec, ResizeBuffers, ResizeMode,
-    decode_bytes,
+    DecodeLimits, PixelGrid, PlaneBuffers, Preprocess, PreprocessSpec, ResizeBuffers, ResizeMode,
 };
 
 /// What part of a frame the encoder sees.
@@ -72,7 +72,7 @@ pub(super) struct Prepared {
     pub moment: Moment,
     /// Pixels for the encoder, one grid a region.
     pub grids: Vec<PixelGrid>,
-    pub picture: Option<Picture>,
+    pub picture: Option<FramePicture>,
 }
 
 /// The package's preprocessing, or the same over the whole picture.
@@ -104,6 +104,7 @@ pub(super) struct Worker {
     name: String,
     /// For each region: they differ in size.
     buffers: Vec<ResizeBuffers>,
+    plane_buffers: PlaneBuffers,
 }
 
 impl Worker {
@@ -123,6 +124,7 @@ impl Worker {
             due: f64::NEG_INFINITY,
             name: String::new(),
             buffers: Vec::new(),
+            plane_buffers: PlaneBuffers::default(),
         }
     }
 
@@ -145,16 +147,14 @@ impl Worker {
         let Frame { number, time, moment, payload } = frame;
         if !self.is_wanted(number, time) {
             self.counters.add(Count::PassedOver, 1);
-            if let Some(bytes) = payload.into_bytes() {
-                let _ = self.spare.push_newest(bytes);
-            }
+            payload.into_bytes().into_iter().for_each(|bytes| self.give_back(bytes));
             return true;
         }
-        let Some(picture) = self.decode(payload, number) else { return true };
+        let Some((image, bytes)) = self.decode(payload, number) else { return true };
         let gate = self.options.gate.as_mut();
-        let moved = gate.is_none_or(|gate| gate.passes(&picture, time));
-        let grids = if moved { self.grids(&picture) } else { Vec::new() };
-        let picture = self.options.keep_pictures.then_some(picture);
+        let moved = gate.is_none_or(|gate| gate.passes_image(&image, time));
+        let grids = if moved { self.grids(&image) } else { Vec::new() };
+        let picture = self.keep(image, bytes);
         if moved {
             return self.belt.lay(Prepared { number, time, moment, grids, picture });
         }
@@ -164,42 +164,77 @@ impl Worker {
     }
 
     /// What the encoder sees of a picture, region by region.
-    fn grids(&mut self, picture: &Picture) -> Vec<PixelGrid> {
+    fn grids(&mut self, image: &Image) -> Vec<PixelGrid> {
         let regions = &self.options.regions;
+        if regions.is_empty()
+            && let Image::Planes(planes) = image
+            && let Some(grid) = self.preprocess.pixels_of_planes(planes, &mut self.plane_buffers)
+        {
+            return vec![grid];
+        }
+        let picture = image.rgb();
         self.buffers.resize_with(regions.len().max(1), ResizeBuffers::default);
         if regions.is_empty() {
-            return vec![self.preprocess.pixels_with(picture, &mut self.buffers[0])];
+            return vec![self.preprocess.pixels_with(&picture, &mut self.buffers[0])];
         }
         let pairs = regions.iter().zip(&mut self.buffers);
         pairs
-            .map(|(region, buffers)| self.preprocess.pixels_with(&region.cut(picture), buffers))
+            .map(|(region, buffers)| self.preprocess.pixels_with(&region.cut(&picture), buffers))
             .collect()
     }
 
-    /// The picture of a frame; a damaged one is counted.
-    fn decode(&mut self, payload: Payload, number: u64) -> Option<Picture> {
+    /// The pixels of a frame, and the bytes of a picture file; a damaged one is counted.
+    fn decode(&mut self, payload: Payload, number: u64) -> Option<(Image, Option<Vec<u8>>)> {
         self.name.clear();
         let _ = write!(self.name, "frame {number}");
-        let decoded = match payload {
-            Payload::Picture(picture) => return Some(picture),
-            Payload::Encoded(ref bytes) => {
-                decode_bytes(bytes, &self.name, &self.options.limits).map_err(|e| e.to_string())
+        let (name, limits) = (&self.name, &self.options.limits);
+        let (decoded, bytes) = match payload {
+            Payload::Image(image) => return Some((image, None)),
+            // Regions are cut out of RGB.
+            Payload::Jpeg(bytes) if self.options.regions.is_empty() => {
+                (Image::of_jpeg(&bytes, name, limits), Some(bytes))
+            }
+            Payload::Jpeg(bytes) | Payload::File(bytes) => {
+                (Image::of_file(&bytes, name, limits), Some(bytes))
             }
             #[cfg(feature = "v4l2")]
-            Payload::Yuyv(ref frame) => {
-                frame.picture().ok_or_else(|| format!("{}: it is cut short", self.name))
+            Payload::Yuyv(frame) => {
+                let planes = frame.planes().map(Image::Planes);
+                let planes = planes.ok_or_else(|| format!("{name}: it is cut short"));
+                self.give_back(frame.bytes);
+                (planes, None)
             }
         };
-        if let Some(bytes) = payload.into_bytes() {
-            let _ = self.spare.push_newest(bytes);
-        }
         match decoded {
-            Ok(picture) => Some(picture),
+            Ok(image) => Some((image, bytes)),
             Err(reason) => {
                 self.counters.damaged_frame(reason);
+                bytes.into_iter().for_each(|bytes| self.give_back(bytes));
                 None
             }
         }
+    }
+
+    /// The picture of a frame for those who want to see it, if anybody does.
+    fn keep(&self, image: Image, bytes: Option<Vec<u8>>) -> Option<FramePicture> {
+        let limits = &self.options.limits;
+        if !self.options.keep_pictures {
+            bytes.into_iter().for_each(|bytes| self.give_back(bytes));
+            return None;
+        }
+        // A JPEG picture is smaller than its pixels, and planes are not quite what decoders make.
+        Some(match (image, bytes) {
+            (Image::Planes(_), Some(bytes)) => FramePicture::of_jpeg(bytes, limits),
+            (image, bytes) => {
+                bytes.into_iter().for_each(|bytes| self.give_back(bytes));
+                FramePicture::of_image(image)
+            }
+        })
+    }
+
+    /// Lets the reader use a buffer again.
+    fn give_back(&self, bytes: Vec<u8>) {
+        let _ = self.spare.push_newest(bytes);
     }
 
     fn is_wanted(&mut self, number: u64, time: f64) -> bool {

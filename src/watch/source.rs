@@ -14,10 +14,11 @@ use super::camera;
 use super::counters::{Count, Counters};
 #[cfg(feature = "formats")]
 use super::gif;
+use super::picture::Image;
 use super::queue::{Queue, Taken};
 use super::y4m::Y4m;
 use super::{JpegSplitter, WatchError, ffmpeg, folder};
-use crate::picture::{DecodeLimits, Picture};
+use crate::picture::DecodeLimits;
 
 /// Frames that wait to be decoded.
 const WAITING: usize = 4;
@@ -61,8 +62,11 @@ impl Default for SourceOptions {
 /// A frame's content as it came.
 #[derive(Debug)]
 pub(super) enum Payload {
-    Encoded(Vec<u8>),
-    Picture(Picture),
+    /// A JPEG picture of a stream.
+    Jpeg(Vec<u8>),
+    /// A picture file.
+    File(Vec<u8>),
+    Image(Image),
     #[cfg(feature = "v4l2")]
     Yuyv(super::yuyv::Yuyv),
 }
@@ -71,8 +75,8 @@ impl Payload {
     /// Its buffer, to be used again.
     pub fn into_bytes(self) -> Option<Vec<u8>> {
         match self {
-            Self::Encoded(bytes) => Some(bytes),
-            Self::Picture(_) => None,
+            Self::Jpeg(bytes) | Self::File(bytes) => Some(bytes),
+            Self::Image(_) => None,
             #[cfg(feature = "v4l2")]
             Self::Yuyv(frame) => Some(frame.bytes),
         }
@@ -354,7 +358,7 @@ fn read_mjpeg(input: impl Read, rate: f64, sink: &mut Sink) -> Result<(), WatchE
         (garbage, truncated) = (splitter.garbage_bytes(), splitter.truncated_frames());
         let more =
             more.map_err(|reason| WatchError::Source { source_name: sink.name.clone(), reason })?;
-        if !more || !sink.put_next(Payload::Encoded(buffer), rate) {
+        if !more || !sink.put_next(Payload::Jpeg(buffer), rate) {
             break;
         }
     }
@@ -368,8 +372,8 @@ pub(super) fn read_y4m<R: io::BufRead>(
     sink: &mut Sink,
 ) -> Result<(), WatchError> {
     let rate = rate.unwrap_or(stream.rate);
-    while let Some(picture) = stream.next_picture()? {
-        if !sink.put_next(Payload::Picture(picture), rate) {
+    while let Some(image) = stream.next_image()? {
+        if !sink.put_next(Payload::Image(image), rate) {
             break;
         }
     }

@@ -3,8 +3,9 @@
 use std::io::{self, BufRead, Read};
 
 use super::WatchError;
-use super::colour::Bt601;
-use crate::picture::{DecodeLimits, Picture, Pixels};
+use super::picture::Image;
+use crate::kernel::PlaneColours;
+use crate::picture::{DecodeLimits, Plane, Planes};
 
 /// Longest line of a header.
 const MAX_LINE: u64 = 1024;
@@ -12,8 +13,8 @@ const MAX_LINE: u64 = 1024;
 /// How far apart colour samples are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Chroma {
-    across: usize,
-    down: usize,
+    across: u32,
+    down: u32,
     grey: bool,
 }
 
@@ -22,13 +23,11 @@ struct Chroma {
 pub(super) struct Y4m<R> {
     input: R,
     name: String,
-    width: usize,
-    height: usize,
+    size: [u32; 2],
     /// Frames a second.
     pub rate: f64,
     chroma: Chroma,
-    full_range: bool,
-    planes: Vec<u8>,
+    colours: PlaneColours,
 }
 
 impl<R: BufRead> Y4m<R> {
@@ -42,9 +41,9 @@ impl<R: BufRead> Y4m<R> {
         if words.next() != Some("YUV4MPEG2") {
             return Err(refuse("it does not begin with YUV4MPEG2"));
         }
-        let (mut width, mut height, mut rate) = (0usize, 0usize, 25.0);
+        let (mut width, mut height, mut rate) = (0u32, 0u32, 25.0);
         let mut chroma = Chroma { across: 2, down: 2, grey: false };
-        let mut full_range = false;
+        let mut colours = PlaneColours::Television;
         for word in words {
             let (key, value) = word.split_at_checked(1).unwrap_or((word, ""));
             match key {
@@ -55,23 +54,23 @@ impl<R: BufRead> Y4m<R> {
                     let samples = "its samples are not 8-bit 4:2:0, 4:2:2, 4:4:4 or grey";
                     chroma = parse_chroma(value).ok_or_else(|| refuse(samples))?;
                 }
-                "X" if value == "COLORRANGE=FULL" => full_range = true,
+                "X" if value == "COLORRANGE=FULL" => colours = PlaneColours::Full,
                 _ => {}
             }
         }
-        let pixels = (width as u64).saturating_mul(height as u64);
+        let pixels = u64::from(width) * u64::from(height);
         if pixels == 0 {
             return Err(refuse("its header gives no size"));
         }
-        if pixels > limits.max_pixels || width.max(height) > limits.max_side as usize {
+        if pixels > limits.max_pixels || width.max(height) > limits.max_side {
             return Err(refuse("its frames are larger than --max-megapixels allows"));
         }
         let name = name.to_owned();
-        Ok(Self { input, name, width, height, rate, chroma, full_range, planes: Vec::new() })
+        Ok(Self { input, name, size: [width, height], rate, chroma, colours })
     }
 
     /// The next frame; `None` at the end. A last frame that is cut short is an error.
-    pub fn next_picture(&mut self) -> Result<Option<Picture>, WatchError> {
+    pub fn next_image(&mut self) -> Result<Option<Image>, WatchError> {
         let mut line = Vec::new();
         read_line(&mut self.input, &mut line).map_err(|reason| unreadable(&self.name, reason))?;
         if line.is_empty() {
@@ -81,44 +80,27 @@ impl<R: BufRead> Y4m<R> {
             let rule = "a frame does not begin with FRAME";
             return Err(WatchError::Y4m { source_name: self.name.clone(), rule });
         }
-        let colour = self.chroma_size().0 * self.chroma_size().1;
-        let total = self.width * self.height + if self.chroma.grey { 0 } else { 2 * colour };
-        self.planes.resize(total, 0);
-        if let Err(reason) = self.input.read_exact(&mut self.planes) {
-            if reason.kind() == io::ErrorKind::UnexpectedEof {
+        let Chroma { across, down, grey } = self.chroma;
+        let coarse = [self.size[0].div_ceil(across), self.size[1].div_ceil(down)];
+        let luma = self.read_plane(self.size)?;
+        let colour =
+            if grey { None } else { Some([self.read_plane(coarse)?, self.read_plane(coarse)?]) };
+        let planes = Planes::new(self.size, luma, colour, [across, down], self.colours);
+        Ok(Some(Image::Planes(planes.expect("planes of the sizes that were read"))))
+    }
+
+    fn read_plane(&mut self, [width, height]: [u32; 2]) -> Result<Plane, WatchError> {
+        let stride = width as usize;
+        // A frame has no more pixels than the limits allow.
+        let mut samples = vec![0; stride * height as usize];
+        match self.input.read_exact(&mut samples) {
+            Ok(()) => Ok(Plane { samples, stride }),
+            Err(reason) if reason.kind() == io::ErrorKind::UnexpectedEof => {
                 let rule = "its last frame is cut short";
-                return Err(WatchError::Y4m { source_name: self.name.clone(), rule });
+                Err(WatchError::Y4m { source_name: self.name.clone(), rule })
             }
-            return Err(unreadable(&self.name, reason));
+            Err(reason) => Err(unreadable(&self.name, reason)),
         }
-        let picture = Picture::new(self.width as u32, self.height as u32, Pixels::Rgb(self.rgb()));
-        Ok(Some(picture.expect("three bytes a pixel were made")))
-    }
-
-    fn chroma_size(&self) -> (usize, usize) {
-        (self.width.div_ceil(self.chroma.across), self.height.div_ceil(self.chroma.down))
-    }
-
-    /// The frame in RGB; colour samples are repeated.
-    fn rgb(&self) -> Vec<u8> {
-        let convert = Bt601::new(self.full_range);
-        let (luma, colour) = self.planes.split_at(self.width * self.height);
-        let (across, down) = self.chroma_size();
-        let mut rgb = Vec::with_capacity(luma.len() * 3);
-        for (row, line) in luma.chunks_exact(self.width).enumerate() {
-            let start = row / self.chroma.down * across;
-            let (us, vs) = if self.chroma.grey {
-                (&[][..], &[][..])
-            } else {
-                (&colour[start..start + across], &colour[across * down + start..][..across])
-            };
-            for (column, &y) in line.iter().enumerate() {
-                let at = column / self.chroma.across;
-                let of = |samples: &[u8]| samples.get(at).copied().unwrap_or(128);
-                rgb.extend(convert.rgb(y, of(us), of(vs)));
-            }
-        }
-        rgb
     }
 }
 
@@ -162,10 +144,11 @@ mod tests {
         bytes.extend([81, 81, 81, 81, 90, 240]);
         let mut stream = open(&bytes).unwrap();
         assert_eq!(stream.rate, 12.5);
-        let picture = stream.next_picture().unwrap().unwrap();
+        let image = stream.next_image().unwrap().unwrap();
+        let picture = image.rgb();
         let [red, green, blue] = picture.pixels().bytes()[..3] else { unreachable!() };
         assert!(red >= 253 && green <= 2 && blue <= 2, "{red} {green} {blue}");
-        assert!(stream.next_picture().unwrap().is_none());
+        assert!(stream.next_image().unwrap().is_none());
     }
 
     #[test]
@@ -180,7 +163,7 @@ mod tests {
             assert!(matches!(open(bad.as_bytes()), Err(WatchError::Y4m { .. })), "{bad:?}");
         }
         let mut stream = open(b"YUV4MPEG2 W3 H3 Cmono\nFRAME\nabcdefghiFRAME\nabc").unwrap();
-        assert!(stream.next_picture().unwrap().is_some());
-        assert!(matches!(stream.next_picture(), Err(WatchError::Y4m { .. })));
+        assert!(stream.next_image().unwrap().is_some());
+        assert!(matches!(stream.next_image(), Err(WatchError::Y4m { .. })));
     }
 }

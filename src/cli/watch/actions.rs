@@ -247,9 +247,10 @@ fn minute_of_day() -> u16 {
 
 /// Saves the picture and, beside it, the event with all scores.
 fn snapshot(folder: &Path, frame: &Seen, event: &serde_json::Value) -> Result<(), String> {
-    let Some(picture) = &frame.picture else { return Ok(()) };
+    let Some(kept) = &frame.picture else { return Ok(()) };
     let failed =
         |error: &dyn std::fmt::Display| format!("no snapshot in {}: {error}", folder.display());
+    let picture = kept.picture().ok_or_else(|| failed(&"its picture is damaged"))?;
     std::fs::create_dir_all(folder).map_err(|e| failed(&e))?;
     let label: String = event["label"]
         .as_str()

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sextant::index::{Filter, Index, IndexError};
-use sextant::watch::{Region, Seen};
+use sextant::watch::{FramePicture, Region, Seen};
 
 use super::super::output::complain;
 use super::super::thumbnail;
@@ -29,10 +29,10 @@ impl Thumbnails {
 
     /// Keeps what a row shows. Without it the row is no less, so a failure is said once.
     pub fn keep(&mut self, key: &[u8], frame: &Seen, region: usize) {
-        let Some(picture) = &frame.picture else { return };
-        let cut = self.regions.get(region).map(|region| region.cut(picture));
+        let Some(picture) = frame.picture.as_ref().and_then(FramePicture::picture) else { return };
+        let cut = self.regions.get(region).map(|region| region.cut(&picture));
         let jpeg =
-            thumbnail::jpeg(cut.as_ref().unwrap_or(picture), thumbnail::SIDE, thumbnail::QUALITY);
+            thumbnail::jpeg(cut.as_ref().unwrap_or(&picture), thumbnail::SIDE, thumbnail::QUALITY);
         let written = jpeg.and_then(|jpeg| {
             thumbnail::write(&self.index, key, &jpeg).map_err(|error| error.to_string())
         });

@@ -1,5 +1,6 @@
 //! Every kernel on every machine of this processor, against plain 64-bit arithmetic.
 
+mod colour;
 mod float;
 mod integer;
 mod picture;

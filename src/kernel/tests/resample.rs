@@ -46,24 +46,35 @@ fn blended_rows_are_exact() {
 
 #[test]
 fn narrowed_rows_are_exact() {
+    narrowed::<3, ROWS_AT_ONCE>(narrow_rows);
+    narrowed::<1, PLANE_ROWS_AT_ONCE>(narrow_plane);
+}
+
+/// Brings `ROWS` rows to the width of columns.
+type Narrow<const ROWS: usize> =
+    fn(Machine, [&[u8]; ROWS], &[Taps], &mut Vec<[u8; ROWS_AT_ONCE]>, &mut [u8]);
+
+fn narrowed<const CHANNELS: usize, const ROWS: usize>(narrow_by: Narrow<ROWS>) {
     let mut random = Random::new(31);
     let sizes = [(1, 1), (2, 5), (7, 3), (64, 29), (100, 100), (333, 8)];
-    for (width, narrow) in sizes.into_iter().take(cases(6, 3)) {
-        let bytes = random.bytes(ROWS_AT_ONCE * 3 * width);
-        let rows: [&[u8]; ROWS_AT_ONCE] =
-            std::array::from_fn(|row| &bytes[row * 3 * width..][..3 * width]);
+    for (width, narrow) in sizes.into_iter().take(cases(6, 4)) {
+        let length = CHANNELS * width;
+        let bytes = random.bytes(ROWS * length);
+        let rows: [&[u8]; ROWS] = std::array::from_fn(|row| &bytes[row * length..][..length]);
         let columns = taps(&mut random, width, narrow, 11);
         let expected: Vec<u8> = rows
             .iter()
             .flat_map(|row| {
-                let pixel = |taps: &Taps| [0, 1, 2].map(|c| blended(taps, |x| row[3 * x + c]));
+                let pixel = |taps: &Taps| -> [u8; CHANNELS] {
+                    std::array::from_fn(|c| blended(taps, |x| row[CHANNELS * x + c]))
+                };
                 columns.iter().flat_map(pixel).collect::<Vec<u8>>()
             })
             .collect();
         for machine in Machine::available() {
-            for kept in [1, 5, ROWS_AT_ONCE] {
-                let mut out = vec![7; kept * 3 * narrow];
-                narrow_rows(machine, rows, &columns, &mut Vec::new(), &mut out);
+            for kept in [1, 5, ROWS] {
+                let mut out = vec![7; kept * CHANNELS * narrow];
+                narrow_by(machine, rows, &columns, &mut Vec::new(), &mut out);
                 assert_eq!(out, expected[..out.len()], "{machine} {width} {narrow}");
             }
         }

@@ -16,6 +16,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 pub use error::DecodeError;
+pub(crate) use jpeg::decode_planes;
 
 use super::frame::Picture;
 use format::format_name;

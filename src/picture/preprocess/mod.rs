@@ -4,6 +4,7 @@ mod error;
 mod geometry;
 mod grid;
 mod kernel;
+mod planes;
 mod resample;
 mod spec;
 
@@ -11,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::Picture;
 pub use error::PreprocessError;
+use geometry::Window;
 pub use grid::PixelGrid;
+pub(crate) use planes::PlaneBuffers;
 pub use resample::ResizeBuffers;
 pub use spec::{Interpolation, PreprocessSpec, ResizeMode};
 
@@ -76,7 +79,12 @@ impl Preprocess {
         let size = [picture.width(), picture.height()];
         let windows = geometry::windows(self.spec.resize, size, self.spec.resize_size, output);
         let samples = resample::resample(picture, windows, &self.spec, buffers);
-        let [across, down] = windows;
+        self.framed(windows, samples)
+    }
+
+    /// The tower's square around the pixels of both windows.
+    fn framed(&self, [across, down]: [Window; 2], samples: Vec<u8>) -> PixelGrid {
+        let output = self.output();
         if [across.length, down.length] == output {
             return PixelGrid::from_samples(output[0], output[1], samples);
         }

@@ -10,8 +10,11 @@
 use super::geometry::Window;
 use super::kernel::kernels;
 use super::spec::{Interpolation, PreprocessSpec};
-use crate::kernel::{Machine, ROWS_AT_ONCE, Taps, blend_rows, narrow_rows};
+use crate::kernel::{
+    Machine, PLANE_ROWS_AT_ONCE, ROWS_AT_ONCE, Taps, blend_rows, narrow_plane, narrow_rows,
+};
 use crate::picture::frame::{Picture, Pixels};
+use crate::picture::planes::Plane;
 
 /// Weights and rows that are kept from one picture to the next, so that a stream of pictures of
 /// one size costs no allocation a frame but its result.
@@ -29,7 +32,7 @@ pub struct ResizeBuffers {
 
 /// The kernels of both axes, and what they were computed for.
 #[derive(Debug)]
-struct Weights {
+pub(super) struct Weights {
     windows: [Window; 2],
     interpolation: Interpolation,
     across: Vec<Taps>,
@@ -40,6 +43,18 @@ impl Weights {
     fn new(windows: [Window; 2], interpolation: Interpolation) -> Self {
         let [across, down] = windows.map(|window| kernels(window, interpolation));
         Self { windows, interpolation, across, down }
+    }
+
+    /// Those that are kept, if they are for these windows, else new ones.
+    pub fn kept(
+        place: &mut Option<Self>,
+        windows: [Window; 2],
+        interpolation: Interpolation,
+    ) -> &Self {
+        if place.as_ref().is_some_and(|weights| !weights.are_for(windows, interpolation)) {
+            *place = None;
+        }
+        place.get_or_insert_with(|| Self::new(windows, interpolation))
     }
 
     fn are_for(&self, windows: [Window; 2], interpolation: Interpolation) -> bool {
@@ -57,9 +72,7 @@ pub(super) fn resample(
     // A machine that does not exist is refused where the towers are built.
     let machine = Machine::active().unwrap_or(Machine::Scalar);
     let [across, down] = windows;
-    if !buffers.weights.as_ref().is_some_and(|w| w.are_for(windows, spec.interpolation)) {
-        buffers.weights = Some(Weights::new(windows, spec.interpolation));
-    }
+    Weights::kept(&mut buffers.weights, windows, spec.interpolation);
     let mut samples = vec![0; 3 * across.length as usize * down.length as usize];
     if rows_come_first(across, down) {
         down_then_across(machine, picture, spec.background, buffers, &mut samples);
@@ -139,6 +152,27 @@ fn down_then_across(
         }
         let rows = std::array::from_fn(|row| &between[row * wide..][..wide]);
         narrow_rows(machine, rows, across, scratch, output);
+    }
+}
+
+/// One plane of a picture, blended and then narrowed whatever its proportions: at most of them, and
+/// at those of cameras, that is the smaller part of the work, since blending is.
+pub(super) fn resample_plane(
+    machine: Machine,
+    plane: &Plane,
+    Weights { across, down, .. }: &Weights,
+    (between, scratch): (&mut Vec<u8>, &mut Vec<[u8; ROWS_AT_ONCE]>),
+    samples: &mut [u8],
+) {
+    let wide = plane.stride;
+    between.resize(PLANE_ROWS_AT_ONCE * wide, 0);
+    let outputs = samples.chunks_mut(PLANE_ROWS_AT_ONCE * across.len());
+    for (down, output) in down.chunks(PLANE_ROWS_AT_ONCE).zip(outputs) {
+        for (taps, row) in down.iter().zip(between.chunks_exact_mut(wide)) {
+            blend_rows(machine, &plane.samples, taps, row);
+        }
+        let rows = std::array::from_fn(|row| &between[row * wide..][..wide]);
+        narrow_plane(machine, rows, across, scratch, output);
     }
 }
 

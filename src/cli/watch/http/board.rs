@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
-use sextant::watch::{Counts, Seen, Watcher};
-use sextant::{CompiledLabels, Picture};
+use sextant::CompiledLabels;
+use sextant::watch::{Counts, FramePicture, Seen, Watcher};
 
 use super::super::super::output::six_digits;
 use super::super::super::thumbnail;
@@ -30,14 +30,17 @@ pub struct Shot {
     pub serial: u64,
     /// When it was taken.
     pub at: Instant,
-    picture: Picture,
+    picture: FramePicture,
     jpeg: OnceLock<Option<Arc<[u8]>>>,
 }
 
 impl Shot {
     /// The picture as a JPEG; none where it cannot be encoded.
     pub fn jpeg(&self) -> Option<Arc<[u8]>> {
-        let encode = || thumbnail::jpeg(&self.picture, SIDE, QUALITY).ok().map(Arc::from);
+        let encode = || {
+            let jpeg = thumbnail::jpeg(&*self.picture.picture()?, SIDE, QUALITY);
+            jpeg.ok().map(Arc::from)
+        };
         self.jpeg.get_or_init(encode).clone()
     }
 }
