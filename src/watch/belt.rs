@@ -1,4 +1,5 @@
-//! A bounded belt: several threads work on what lies on it, and results come off in order.
+//! A bounded belt: several threads put results on it, each at a place of its own that it asked for
+//! before, and they come off in the order of the places.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,9 +9,7 @@ use super::queue::{Taken, wait_until};
 
 /// A place on the belt.
 #[derive(Debug)]
-enum Place<T, R> {
-    /// Nobody has begun.
-    Waiting(T),
+enum Place<R> {
     /// Somebody works on it.
     InWork,
     /// The result, if there is one.
@@ -18,8 +17,8 @@ enum Place<T, R> {
 }
 
 #[derive(Debug)]
-struct Inner<T, R> {
-    places: VecDeque<Place<T, R>>,
+struct Inner<R> {
+    places: VecDeque<Place<R>>,
     /// How many places have come off the belt so far.
     off: u64,
     closed: bool,
@@ -27,65 +26,50 @@ struct Inner<T, R> {
 
 /// A belt of at most `capacity` places.
 #[derive(Debug)]
-pub(super) struct Belt<T, R> {
-    inner: Mutex<Inner<T, R>>,
+pub(super) struct Belt<R> {
+    inner: Mutex<Inner<R>>,
     changed: Condvar,
     capacity: usize,
 }
 
-impl<T, R> Belt<T, R> {
+impl<R> Belt<R> {
     pub fn new(capacity: usize) -> Self {
         let places = VecDeque::with_capacity(capacity);
         let inner = Mutex::new(Inner { places, off: 0, closed: false });
         Self { inner, changed: Condvar::new(), capacity }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner<T, R>> {
+    fn lock(&self) -> MutexGuard<'_, Inner<R>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, place: Place<T, R>) -> bool {
+    /// Waits for room and puts down a place; gives its number, or `None` when the belt is closed.
+    fn put(&self, place: Place<R>) -> Option<u64> {
         let mut inner = self.lock();
         while inner.places.len() >= self.capacity && !inner.closed {
             inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
-        if !inner.closed {
-            inner.places.push_back(place);
-            self.changed.notify_all();
+        if inner.closed {
+            return None;
         }
-        !inner.closed
+        let number = inner.off + inner.places.len() as u64;
+        inner.places.push_back(place);
+        self.changed.notify_all();
+        Some(number)
     }
 
-    /// Waits for room and lays down an item; false when the belt is closed.
-    pub fn lay(&self, item: T) -> bool {
-        self.put(Place::Waiting(item))
+    /// Waits for room and takes the next place for work that begins now: its number, for
+    /// [`Belt::finish`]; `None` when the belt is closed.
+    pub fn reserve(&self) -> Option<u64> {
+        self.put(Place::InWork)
     }
 
-    /// The same for what needs no work.
+    /// The same for what needs no work; false when the belt is closed.
     pub fn lay_done(&self, result: R) -> bool {
-        self.put(Place::Done(Some(result)))
+        self.put(Place::Done(Some(result))).is_some()
     }
 
-    /// Waits for the oldest item that nobody works on, and gives it with its number; `None` when
-    /// the belt is closed and no item waits.
-    pub fn begin(&self) -> Option<(u64, T)> {
-        let mut inner = self.lock();
-        loop {
-            let is_waiting = |place: &Place<T, R>| matches!(place, Place::Waiting(_));
-            if let Some(at) = inner.places.iter().position(is_waiting)
-                && let Place::Waiting(item) =
-                    std::mem::replace(&mut inner.places[at], Place::InWork)
-            {
-                return Some((inner.off + at as u64, item));
-            }
-            if inner.closed {
-                return None;
-            }
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// The work on item `number` is done; without a result its place is passed over.
+    /// The work for place `number` is done; without a result the place is passed over.
     pub fn finish(&self, number: u64, result: Option<R>) {
         let mut inner = self.lock();
         let at = number.checked_sub(inner.off).and_then(|at| usize::try_from(at).ok());
@@ -118,21 +102,9 @@ impl<T, R> Belt<T, R> {
         }
     }
 
-    /// Takes no more items; what lies on it is worked on and can be taken.
+    /// Gives no more places; what lies on it can be taken.
     pub fn close(&self) {
         self.lock().closed = true;
-        self.changed.notify_all();
-    }
-
-    /// Takes no more items, and lets go those that nobody has begun.
-    pub fn abandon(&self) {
-        let mut inner = self.lock();
-        inner.closed = true;
-        inner.places.iter_mut().for_each(|place| {
-            if matches!(place, Place::Waiting(_)) {
-                *place = Place::Done(None);
-            }
-        });
         self.changed.notify_all();
     }
 }
@@ -146,46 +118,51 @@ mod tests {
     #[test]
     fn results_come_in_order_whoever_is_quicker() {
         let belt = Belt::new(5);
+        let items = Mutex::new(0..500u64);
         std::thread::scope(|scope| {
             for worker in 0..3u64 {
-                let belt = &belt;
+                let (belt, items) = (&belt, &items);
                 scope.spawn(move || {
-                    while let Some((number, item)) = belt.begin() {
-                        if (number + worker).is_multiple_of(4) {
+                    loop {
+                        let mut items = items.lock().unwrap();
+                        let Some(item) = items.next() else { break };
+                        if item % 5 == 1 {
+                            assert!(belt.lay_done(item));
+                            continue;
+                        }
+                        let place = belt.reserve().unwrap();
+                        drop(items);
+                        if (place + worker).is_multiple_of(4) {
                             std::thread::sleep(Duration::from_micros(300));
                         }
                         // Every seventh gives nothing.
-                        belt.finish(number, (item % 7 != 0).then_some(item));
+                        belt.finish(place, (item % 7 != 0).then_some(item));
                     }
                 });
             }
-            scope.spawn(|| {
-                for item in 0..500u64 {
-                    assert!(if item % 5 == 1 { belt.lay_done(item) } else { belt.lay(item) });
-                }
-                belt.close();
-                assert!(!belt.lay(0), "a closed belt takes nothing");
-            });
             for item in (0..500).filter(|item| item % 7 != 0 || item % 5 == 1) {
                 assert_eq!(belt.take(LONG), Taken::Item(item));
             }
-            assert_eq!(belt.take(LONG), Taken::Closed);
+            belt.close();
+            assert_eq!(belt.reserve(), None, "a closed belt takes nothing");
         });
+        // The last item may be one that gave nothing.
+        assert_eq!(belt.take(LONG), Taken::Closed);
     }
 
     #[test]
-    fn a_belt_never_holds_more_and_can_be_abandoned() {
-        let belt: Belt<u64, u64> = Belt::new(2);
-        assert!(belt.lay(1) && belt.lay(2));
+    fn a_belt_never_holds_more_and_goes_on_when_it_is_closed() {
+        let belt: Belt<u64> = Belt::new(2);
+        let places = [belt.reserve(), belt.reserve()];
+        assert_eq!(places, [Some(0), Some(1)]);
         assert_eq!(belt.take(Duration::ZERO), Taken::Nothing);
         std::thread::scope(|scope| {
-            let third = scope.spawn(|| belt.lay(3));
-            let (number, item) = belt.begin().unwrap();
-            assert_eq!((number, item), (0, 1));
-            belt.abandon();
-            assert!(!third.join().unwrap(), "there was no room until it was closed");
-            assert_eq!(belt.begin(), None);
-            belt.finish(number, Some(10));
+            let third = scope.spawn(|| belt.reserve());
+            belt.finish(1, Some(10));
+            assert_eq!(belt.take(Duration::ZERO), Taken::Nothing, "the first is still in work");
+            belt.close();
+            assert_eq!(third.join().unwrap(), None, "there was no room until it was closed");
+            belt.finish(0, None);
             assert_eq!((belt.take(LONG), belt.take(LONG)), (Taken::Item(10), Taken::Closed));
         });
     }

@@ -1,7 +1,8 @@
-//! Frames that were looked at: made ready on one thread, encoded on others, given in order.
+//! Frames that were looked at: made ready in turn and encoded at once by several threads, given in
+//! order.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub struct Seen {
 #[derive(Debug)]
 pub struct Frames {
     source: Source,
-    belt: Arc<Belt<Prepared, Seen>>,
+    belt: Arc<Belt<Seen>>,
 }
 
 /// What asking for a frame gave.
@@ -51,9 +52,10 @@ pub enum Next {
 impl Frames {
     /// Begins to look at frames.
     ///
-    /// [`PrepareOptions::encoders`] frames are encoded at once, each on a thread of its own:
-    /// that is more frames a second than all threads at one frame after the other give, and no
-    /// frame waits for another that came later.
+    /// On each of [`PrepareOptions::encoders`] threads a frame is made ready, while the others wait
+    /// for their turn or encode theirs, and then encoded: that is more frames a second than all
+    /// threads at one frame after the other give, no frame waits for another that came later, and
+    /// there are no more threads at work than were asked for.
     ///
     /// # Errors
     /// [`WatchError::Source`] when no thread can be started.
@@ -63,16 +65,17 @@ impl Frames {
         options: PrepareOptions,
     ) -> Result<Self, WatchError> {
         let encoders = options.encoders.max(1);
-        // One more is ready when an encoder becomes free.
+        // One more may wait to be taken.
         let belt = Arc::new(Belt::new(encoders + 1));
         let frames = Self { source, belt };
         let worker = Worker::new(&frames.source, &frames.belt, encoder, options);
-        spawn("prepare".to_owned(), move || worker.run())?;
+        let worker = Arc::new(Mutex::new(worker));
         for number in 0..encoders {
             let (belt, encoder) = (Arc::clone(&frames.belt), Arc::clone(encoder));
-            let counters = Arc::clone(&frames.source.counters);
+            let (counters, worker) = (Arc::clone(&frames.source.counters), Arc::clone(&worker));
+            let next = move || worker.lock().unwrap_or_else(PoisonError::into_inner).next();
             spawn(format!("encode {number}"), move || {
-                while let Some((place, prepared)) = belt.begin() {
+                while let Some((place, prepared)) = next() {
                     belt.finish(place, encode(&encoder, prepared, &counters));
                 }
             })?;
@@ -108,7 +111,7 @@ impl Frames {
         if !ended {
             self.source.stop();
         }
-        self.belt.abandon();
+        self.belt.close();
         self.source.outcome()
     }
 }
@@ -116,7 +119,7 @@ impl Frames {
 impl Drop for Frames {
     fn drop(&mut self) {
         self.source.stop();
-        self.belt.abandon();
+        self.belt.close();
     }
 }
 

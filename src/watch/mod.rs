@@ -1,8 +1,8 @@
 //! Label what a camera sees, steadily: from frames over time to events.
 //!
 //! A [`Source`] reads frames on a thread of its own and drops the oldest of a live camera rather
-//! than fall behind; [`Frames`] decodes them on another and encodes several at once on further
-//! ones; a [`Watcher`] takes their embeddings in order and reports when a label enters and when it leaves, by the agreement of
+//! than fall behind; [`Frames`] decodes them in turn and encodes several at once on further ones; a
+//! [`Watcher`] takes their embeddings in order and reports when a label enters and when it leaves, by the agreement of
 //! several frames. How it is used from the command line is told in `docs/watch.md`.
 
 mod belt;

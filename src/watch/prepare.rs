@@ -1,7 +1,8 @@
-//! Frames made ready for the encoders, on a thread of its own: picked, decoded, looked at for
-//! motion, cut into regions and resized.
+//! Frames made ready for the encoders, one after the other: picked, decoded, looked at for motion,
+//! cut into regions and resized.
 
 use std::fmt::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +76,14 @@ pub(super) struct Prepared {
     pub picture: Option<FramePicture>,
 }
 
+impl Prepared {
+    /// The frame of a scene in which nothing has moved.
+    fn still(self) -> Seen {
+        let Self { number, time, moment, picture, .. } = self;
+        Seen { number, time, moment, embeddings: Vec::new(), picture }
+    }
+}
+
 /// The package's preprocessing, or the same over the whole picture.
 fn viewed(preprocess: &Preprocess, view: View) -> Preprocess {
     let (width, height) = preprocess.output_size();
@@ -95,7 +104,7 @@ pub(super) struct Worker {
     frames: Arc<Queue<Frame>>,
     spare: Arc<Queue<Vec<u8>>>,
     counters: Arc<Counters>,
-    belt: Arc<Belt<Prepared, Seen>>,
+    belt: Arc<Belt<Seen>>,
     preprocess: Preprocess,
     options: PrepareOptions,
     /// When the next frame is wanted.
@@ -110,7 +119,7 @@ pub(super) struct Worker {
 impl Worker {
     pub fn new(
         source: &Source,
-        belt: &Arc<Belt<Prepared, Seen>>,
+        belt: &Arc<Belt<Seen>>,
         encoder: &Encoder,
         options: PrepareOptions,
     ) -> Self {
@@ -128,39 +137,54 @@ impl Worker {
         }
     }
 
-    /// Goes on until the source or the belt is closed.
-    pub fn run(mut self) {
-        let mut wanted = true;
-        while wanted {
-            wanted = match self.frames.take(Duration::from_secs(3600)) {
-                Taken::Item(frame) => self.take(frame),
-                Taken::Nothing => true,
-                Taken::Closed => false,
+    /// The next frame that is to be encoded, with its place on the belt; `None` when there are no
+    /// more, or nobody wants them. Frames that need not be encoded go to the belt meanwhile.
+    pub fn next(&mut self) -> Option<(u64, Prepared)> {
+        loop {
+            let frame = match self.frames.take(Duration::from_secs(3600)) {
+                Taken::Item(frame) => frame,
+                Taken::Nothing => continue,
+                Taken::Closed => break,
             };
+            let number = frame.number;
+            let prepared = catch_unwind(AssertUnwindSafe(|| self.prepare(frame)));
+            let prepared = prepared.unwrap_or_else(|_| {
+                self.counters
+                    .damaged_frame(format!("frame {number}: the decoder broke down at it"));
+                None
+            });
+            let Some(prepared) = prepared else { continue };
+            let taken = match prepared.grids.is_empty() {
+                true => self.belt.lay_done(prepared.still()).then_some(None),
+                false => self.belt.reserve().map(|place| Some((place, prepared))),
+            };
+            match taken {
+                Some(None) => {}
+                Some(to_encode) => return to_encode,
+                None => break,
+            }
         }
         self.frames.close();
         self.belt.close();
+        None
     }
 
-    /// Puts a frame on the belt, if it is wanted and whole; false when nobody wants more.
-    fn take(&mut self, frame: Frame) -> bool {
+    /// Makes a frame ready, if it is wanted and whole; without grids when nothing has moved.
+    fn prepare(&mut self, frame: Frame) -> Option<Prepared> {
         let Frame { number, time, moment, payload } = frame;
         if !self.is_wanted(number, time) {
             self.counters.add(Count::PassedOver, 1);
             payload.into_bytes().into_iter().for_each(|bytes| self.give_back(bytes));
-            return true;
+            return None;
         }
-        let Some((image, bytes)) = self.decode(payload, number) else { return true };
+        let (image, bytes) = self.decode(payload, number)?;
         let gate = self.options.gate.as_mut();
         let moved = gate.is_none_or(|gate| gate.passes_image(&image, time));
         let grids = if moved { self.grids(&image) } else { Vec::new() };
-        let picture = self.keep(image, bytes);
-        if moved {
-            return self.belt.lay(Prepared { number, time, moment, grids, picture });
+        if !moved {
+            self.counters.add(Count::Still, 1);
         }
-        self.counters.add(Count::Still, 1);
-        let embeddings = Vec::new();
-        self.belt.lay_done(Seen { number, time, moment, embeddings, picture })
+        Some(Prepared { number, time, moment, grids, picture: self.keep(image, bytes) })
     }
 
     /// What the encoder sees of a picture, region by region.
