@@ -2,7 +2,15 @@
 
 use std::borrow::Cow;
 
-use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokenizers::models::bpe::BPE;
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::{
+    DecoderWrapper, Model, ModelWrapper, NormalizerWrapper, PostProcessorWrapper,
+    PreTokenizerWrapper, Tokenizer, TokenizerImpl, TruncationDirection, TruncationParams,
+    TruncationStrategy,
+};
 
 use super::text::{MAX_TEXT_BYTES, TextError, Tokens};
 use crate::model::{Padding, TextTower};
@@ -31,7 +39,7 @@ impl TextTokenizer {
             file: file.to_owned(),
             reason: reason.to_string(),
         };
-        let mut tokenizer = Tokenizer::from_bytes(json).map_err(unusable)?;
+        let mut tokenizer = read(json).map_err(unusable)?;
         let truncation = TruncationParams {
             max_length: tower.context_length,
             strategy: TruncationStrategy::LongestFirst,
@@ -87,6 +95,39 @@ impl TextTokenizer {
     }
 }
 
+/// Reads a tokenizer, with the kinds of models that nearly all have straight from the JSON:
+/// [`Tokenizer::from_bytes`] copies the vocabulary three times on its way to any kind.
+fn read(json: &[u8]) -> Result<Tokenizer, tokenizers::Error> {
+    #[derive(Deserialize)]
+    struct Kind {
+        model: ModelKind,
+    }
+    #[derive(Deserialize)]
+    struct ModelKind {
+        #[serde(rename = "type")]
+        name: String,
+    }
+    let kind = serde_json::from_slice::<Kind>(json).map(|kind| kind.model.name);
+    let read = match kind.as_deref() {
+        Ok("BPE") => read_with::<BPE>(json),
+        Ok("WordPiece") => read_with::<WordPiece>(json),
+        _ => None,
+    };
+    // Older forms are left to the general way, and so is saying what is wrong.
+    read.map_or_else(|| Tokenizer::from_bytes(json), Ok)
+}
+
+fn read_with<M: DeserializeOwned + Model + Into<ModelWrapper>>(json: &[u8]) -> Option<Tokenizer> {
+    type Parts<M> = TokenizerImpl<
+        M,
+        NormalizerWrapper,
+        PreTokenizerWrapper,
+        PostProcessorWrapper,
+        DecoderWrapper,
+    >;
+    serde_json::from_slice::<Parts<M>>(json).ok().map(Tokenizer::from)
+}
+
 /// Takes ASCII punctuation out, `_` becoming a space, and folds white space.
 fn without_punctuation(text: &str) -> String {
     let spaced = text.replace('_', " ");
@@ -103,6 +144,44 @@ fn start_of(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A tokenizer of three words, its model as given.
+    fn json(model: &str) -> String {
+        let token = r#"{"id":3,"content":"<end>","single_word":false,"lstrip":false,
+            "rstrip":false,"normalized":false,"special":true}"#;
+        format!(
+            r#"{{"version":"1.0","truncation":null,"padding":null,"added_tokens":[{token}],
+            "normalizer":{{"type":"Lowercase"}},"pre_tokenizer":{{"type":"Whitespace"}},
+            "post_processor":null,"decoder":null,"model":{model}}}"#
+        )
+    }
+
+    #[test]
+    fn models_are_read_as_by_the_library() {
+        let word_piece = r###"{"type":"WordPiece","unk_token":"?","continuing_subword_prefix":"##",
+            "max_input_chars_per_word":100,"vocab":{"?":0,"a":1,"##b":2}}"###;
+        let bpe = r#"{"type":"BPE","dropout":null,"unk_token":"?","fuse_unk":false,
+            "vocab":{"?":0,"a":1,"b":2,"ab":4},"merges":[["a","b"]]}"#;
+        // Members that nobody knows, merges as one string, no type: in older files.
+        let older = [
+            bpe.replace("\"fuse_unk\":false", "\"unheard_of\":{}"),
+            bpe.replace(r#"["a","b"]"#, "\"a b\""),
+            word_piece.replace("\"type\":\"WordPiece\",", ""),
+        ];
+        for model in [word_piece, bpe].into_iter().chain(older.iter().map(String::as_str)) {
+            let json = json(model);
+            let expected = Tokenizer::from_bytes(&json).unwrap();
+            let found = read(json.as_bytes()).unwrap();
+            assert_eq!(found.to_string(false).unwrap(), expected.to_string(false).unwrap());
+            let ids = |t: &Tokenizer| t.encode("AB b<end>", false).unwrap().get_ids().to_vec();
+            assert_eq!(ids(&found), ids(&expected));
+        }
+        assert!(read_with::<WordPiece>(json(word_piece).as_bytes()).is_some());
+        assert!(read_with::<BPE>(json(bpe).as_bytes()).is_some());
+        for broken in ["{", "{}", r#"{"model":{"type":"BPE"}}"#] {
+            assert!(read(broken.as_bytes()).is_err());
+        }
+    }
 
     #[test]
     fn punctuation_goes_as_in_open_clip() {
