@@ -2,20 +2,17 @@
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_core::ops::array::Slice;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::nn::{Softmax, SoftmaxKind};
 
 use crate::kernel::Machine;
 
+use super::attention_mask::mask_kind;
 use super::attention_op::{AttentionOp, MaskKind, Operand};
 use super::fuse;
 use super::parallel::Buffers;
 use super::view::{Axis, StridedView, dense_axes};
 use super::weight::{constant, floats};
-
-/// A score this low hides its key: no sum of products makes up for it.
-const HIDDEN: f32 = -1e4;
 
 /// What the axes of a matrix product of two tensors mean: positions in each, for axes longer
 /// than one.
@@ -31,6 +28,16 @@ struct Roles {
     right: Vec<(usize, usize)>,
 }
 
+impl Roles {
+    /// Gives the axes of the output the positions that they have after it was rearranged.
+    fn move_outputs(&mut self, positions: &[usize]) {
+        let outputs = (self.batch.iter_mut().map(|(_, _, out)| out))
+            .chain(self.left.iter_mut().map(|(_, out)| out))
+            .chain(self.right.iter_mut().map(|(_, out)| out));
+        outputs.for_each(|out| *out = positions[*out]);
+    }
+}
+
 /// Replaces the attention that ends in the matrix product `node`.
 pub(super) fn rewrite(
     model: &TypedModel,
@@ -41,18 +48,24 @@ pub(super) fn rewrite(
     for weights_slot in [0, 1] {
         let Some(softmax) = softmax_before(model, node, weights_slot) else { continue };
         let Some(scores) = Scores::trace(model, softmax) else { continue };
-        let Some((op, inputs)) =
-            operator(model, node, weights_slot, softmax, &scores, (machine, buffers))?
-        else {
-            continue;
-        };
+        // With what is moved after it if possible, else without.
+        let outputs = [Output::moved(model, node), Output::plain(node)];
+        let mut found = None;
+        for output in outputs {
+            let products = Products { node, weights_slot, softmax, scores: &scores };
+            if let Some((op, inputs)) = operator(model, &products, &output, (machine, buffers))? {
+                found = Some((op, inputs, output.end));
+                break;
+            }
+        }
+        let Some((op, inputs, end)) = found else { continue };
         let mut patch = TypedModelPatch::default();
         let taps = inputs
             .iter()
             .map(|outlet| patch.tap_model(model, *outlet))
             .collect::<TractResult<TVec<_>>>()?;
         let out = patch.wire_node(format!("{}.attention", node.name), op, &taps)?;
-        patch.shunt_outside(model, node.id.into(), out[0])?;
+        patch.shunt_outside(model, end, out[0])?;
         return Ok(Some(patch));
     }
     Ok(None)
@@ -151,7 +164,7 @@ fn roles(model: &TypedModel, node: &TypedNode, left: usize) -> TractResult<Optio
 }
 
 /// The element `at` of a list of axes; an axis of length one where there is none.
-fn axis_or_unit(axes: &[Axis], at: Option<usize>) -> Axis {
+pub(super) fn axis_or_unit(axes: &[Axis], at: Option<usize>) -> Axis {
     at.map_or(Axis { length: 1.to_dim(), stride: 0.to_dim() }, |at| axes[at].clone())
 }
 
@@ -164,20 +177,61 @@ fn at_most_one<T: Copy>(list: &[T]) -> Result<Option<T>, ()> {
     }
 }
 
+/// The result of the second product, behind nodes that only move its axes.
+struct Output {
+    end: OutletId,
+    /// Where each axis of the product is in the end.
+    positions: Vec<usize>,
+}
+
+impl Output {
+    fn plain(node: &TypedNode) -> Self {
+        Self { end: node.id.into(), positions: (0..node.outputs[0].fact.rank()).collect() }
+    }
+
+    fn moved(model: &TypedModel, node: &TypedNode) -> Self {
+        let mut output = Self::plain(node);
+        while let Some(reader) = fuse::sole_reader(model, output.end)
+            && let Some(&AxisOp::Move(from, to)) = reader.op_as::<AxisOp>()
+        {
+            for position in &mut output.positions {
+                *position = match *position {
+                    at if at == from => to,
+                    at if from < at && at <= to => at - 1,
+                    at if to <= at && at < from => at + 1,
+                    at => at,
+                };
+            }
+            output.end = reader.id.into();
+        }
+        output
+    }
+}
+
+/// The two products of an attention, and what lies between them.
+struct Products<'m> {
+    /// The second one.
+    node: &'m TypedNode,
+    /// Which of its inputs are the weights of the values.
+    weights_slot: usize,
+    softmax: &'m TypedNode,
+    scores: &'m Scores<'m>,
+}
+
 /// Builds the operator and lists its inputs; `None` if the two products do not form an attention.
 fn operator(
     model: &TypedModel,
-    node: &TypedNode,
-    weights_slot: usize,
-    softmax: &TypedNode,
-    scores: &Scores,
+    products: &Products,
+    output: &Output,
     (machine, buffers): (Machine, &Buffers),
 ) -> TractResult<Option<(AttentionOp, Vec<OutletId>)>> {
-    let (Some(first), Some(second)) =
+    let Products { node, weights_slot, softmax, scores } = *products;
+    let (Some(first), Some(mut second)) =
         (roles(model, scores.product, 0)?, roles(model, node, weights_slot)?)
     else {
         return Ok(None);
     };
+    second.move_outputs(&output.positions);
     let shapes = (
         at_most_one(&first.left),
         at_most_one(&first.right),
@@ -225,7 +279,8 @@ fn operator(
             return Ok(None);
         }
     }
-    let out_axes = dense_axes(&node.outputs[0].fact.shape);
+    let shape = model.outlet_fact(output.end)?.shape.to_tvec();
+    let out_axes = dense_axes(&shape);
     let value_out = value.map(|(_, out)| out);
     let out_row = weight_row.map(|(_, out)| out);
     // Rows of the output hold the values of one query and head.
@@ -279,122 +334,39 @@ fn operator(
         keys: axis_or_unit(&k.axes, key.map(|r| r.0)).length,
         size,
         value_size,
-        shape: node.outputs[0].fact.shape.to_tvec(),
+        shape,
         buffers: buffers.clone(),
     };
     Ok(op.scale.is_finite().then_some((op, inputs)))
 }
 
 /// The position of an outlet among the operator's inputs.
-fn input_index(inputs: &mut Vec<OutletId>, outlet: OutletId) -> usize {
+pub(super) fn input_index(inputs: &mut Vec<OutletId>, outlet: OutletId) -> usize {
     inputs.iter().position(|input| *input == outlet).unwrap_or_else(|| {
         inputs.push(outlet);
         inputs.len() - 1
     })
 }
 
-/// Tells causal, empty and other masks apart; `None` if the mask cannot be used.
-fn mask_kind(
-    model: &TypedModel,
-    mask: OutletId,
-    batch: &[usize],
-    query: Option<usize>,
-    key: Option<usize>,
-    inputs: &mut Vec<OutletId>,
-) -> TractResult<Option<MaskKind>> {
-    if let (Some(query), Some(key)) = (query, key)
-        && let Some(value) = corner_of_constant(model, mask)
-    {
-        match classify(&value, query, key) {
-            Some(MaskKind::None) => return Ok(Some(MaskKind::None)),
-            Some(MaskKind::Causal) => return Ok(Some(MaskKind::Causal)),
-            _ => {}
-        }
-    }
-    let fact = model.outlet_fact(mask)?;
-    if fact.datum_type != f32::datum_type() {
-        return Ok(None);
-    }
-    let mut axes = dense_axes(&fact.shape);
-    for axis in axes.iter_mut().filter(|axis| axis.length.is_one()) {
-        axis.stride = 0.to_dim();
-    }
-    let stride = |at: Option<usize>| axis_or_unit(&axes, at).stride;
-    if !stride(key).is_one() {
-        // One number for all keys of a query changes nothing, but is not worth a case of its own.
-        return Ok(None);
-    }
-    Ok(Some(MaskKind::Additive(Operand {
-        input: input_index(inputs, mask),
-        offset: 0.to_dim(),
-        batch: batch.iter().map(|at| axes[*at].stride.clone()).collect(),
-        row: stride(query),
-    })))
-}
-
-/// The constant of which `outlet` is the upper left corner, or which it is.
-fn corner_of_constant(model: &TypedModel, mut outlet: OutletId) -> Option<Arc<Tensor>> {
-    let mut axes: Vec<&AxisOp> = Vec::new();
-    loop {
-        if let Some(value) = constant(model, outlet) {
-            let mut value = value.into_tensor();
-            for op in axes.iter().rev() {
-                op.change_tensor(&mut value, false).ok()?;
-            }
-            return Some(value.into_arc_tensor());
-        }
-        let node = model.node(outlet.node);
-        if let Some(slice) = node.op_as::<Slice>() {
-            if slice.start != 0.to_dim() {
-                return None;
-            }
-        } else if let Some(op @ (AxisOp::Add(_) | AxisOp::Rm(_))) = node.op_as::<AxisOp>() {
-            axes.push(op);
-        } else {
-            return None;
-        }
-        outlet = *node.inputs.first()?;
-    }
-}
-
-/// Whether a constant mask is empty or causal, alike for all heads.
-fn classify(mask: &Tensor, query: usize, key: usize) -> Option<MaskKind> {
-    let values = floats(mask).ok()?;
-    if values.iter().all(|v| *v == 0.0) {
-        return Some(MaskKind::None);
-    }
-    let shape = mask.shape();
-    let (rows, columns) = (*shape.get(query)?, *shape.get(key)?);
-    if rows != columns || query > key || rows * columns != values.len() {
-        return None;
-    }
-    let causal = values.chunks_exact(columns).enumerate().all(|(i, row)| {
-        row[..=i].iter().all(|v| *v == 0.0) && row[i + 1..].iter().all(|v| *v <= HIDDEN)
-    });
-    causal.then_some(MaskKind::Causal)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn mask(size: usize, value: impl Fn(usize, usize) -> f32) -> Tensor {
-        let values: Vec<f32> = (0..size * size).map(|i| value(i / size, i % size)).collect();
-        Tensor::from_shape(&[1, size, size], &values).unwrap()
-    }
-
     #[test]
-    fn causal_padding_and_empty_masks_are_told_apart() {
-        let causal = mask(5, |i, j| if j > i { f32::NEG_INFINITY } else { 0.0 });
-        assert_eq!(classify(&causal, 1, 2), Some(MaskKind::Causal));
-        let lowest = mask(5, |i, j| if j > i { f32::MIN } else { 0.0 });
-        assert_eq!(classify(&lowest, 1, 2), Some(MaskKind::Causal));
-        assert_eq!(classify(&mask(5, |_, _| 0.0), 1, 2), Some(MaskKind::None));
-        let padding = mask(5, |_, j| if j > 2 { f32::NEG_INFINITY } else { 0.0 });
-        assert_eq!(classify(&padding, 1, 2), None);
-        let window = mask(5, |i, j| if j > i || j + 2 < i { f32::MIN } else { 0.0 });
-        assert_eq!(classify(&window, 1, 2), None);
-        let soft = mask(5, |i, j| if j > i { -2.0 } else { 0.0 });
-        assert_eq!(classify(&soft, 1, 2), None);
+    fn moved_axes_are_found_again() {
+        let mut model = TypedModel::default();
+        let source = model.add_source("x", f32::fact([2, 3, 4, 5])).unwrap();
+        let mut at = source;
+        for (i, (from, to)) in [(2, 0), (0, 3), (1, 2), (3, 1)].into_iter().enumerate() {
+            at = model.wire_node(format!("move {i}"), AxisOp::Move(from, to), &[at]).unwrap()[0];
+        }
+        let rest = model.wire_node("rest", AxisOp::Add(0), &[at]).unwrap();
+        model.select_output_outlets(&rest).unwrap();
+        let output = Output::moved(&model, model.node(source.node));
+        assert_eq!(output.end, at);
+        let shape = &model.outlet_fact(at).unwrap().shape;
+        for (length, position) in [2, 3, 4, 5].into_iter().zip(output.positions) {
+            assert_eq!(shape[position], length.to_dim());
+        }
     }
 }

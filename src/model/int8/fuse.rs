@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 
@@ -68,6 +69,38 @@ pub(super) fn per_channel(
         [one] => Some(vec![*one; channels]),
         many if many.len() == channels && !varies_elsewhere => Some(many.to_vec()),
         _ => None,
+    }
+}
+
+/// The furthest outlet before `outlet` whose elements lie in memory as those of `outlet` do: what
+/// comes between gives axes other names.
+pub(super) fn same_memory_before(model: &TypedModel, mut outlet: OutletId) -> OutletId {
+    while keeps_memory(model, model.node(outlet.node)) {
+        outlet = model.node(outlet.node).inputs[0];
+    }
+    outlet
+}
+
+/// The furthest outlet after `outlet` that only gives axes other names, if nobody else reads what
+/// comes between.
+pub(super) fn same_memory_after(model: &TypedModel, mut outlet: OutletId) -> OutletId {
+    while let Some(node) = sole_reader(model, outlet).filter(|node| keeps_memory(model, node)) {
+        outlet = node.id.into();
+    }
+    outlet
+}
+
+/// Whether a node leaves every element where it is, as a reshape does and so does moving an axis of
+/// length one.
+fn keeps_memory(model: &TypedModel, node: &TypedNode) -> bool {
+    match node.op_as::<AxisOp>() {
+        Some(AxisOp::Move(from, to)) => {
+            let Ok(fact) = model.outlet_fact(node.inputs[0]) else { return false };
+            let passed = if from < to { from + 1..to + 1 } else { *to..*from };
+            fact.shape[*from].is_one() || passed.into_iter().all(|axis| fact.shape[axis].is_one())
+        }
+        Some(AxisOp::Add(_) | AxisOp::Rm(_) | AxisOp::Reshape(..)) => true,
+        None => false,
     }
 }
 
@@ -212,6 +245,33 @@ fn error_function(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_moves_no_element_is_seen_through() {
+        let mut model = TypedModel::default();
+        let source = model.add_source("x", f32::fact([1, 5, 1, 6])).unwrap();
+        let reshape = AxisOp::Reshape(0, tvec![5.to_dim(), 6.to_dim()], tvec![30.to_dim()]);
+        let mut at = source;
+        // To 5 1 1 6, 1 5 1 6, 5 1 6, 5 6, 30, 1 30.
+        let steps = [(0, 2), (2, 0)].map(|(from, to)| AxisOp::Move(from, to));
+        let steps =
+            steps.into_iter().chain([AxisOp::Rm(0), AxisOp::Rm(1), reshape, AxisOp::Add(0)]);
+        for (i, step) in steps.enumerate() {
+            at = model.wire_node(format!("step {i}"), step, &[at]).unwrap()[0];
+        }
+        let wide = AxisOp::Reshape(1, tvec![30.to_dim()], tvec![5.to_dim(), 6.to_dim()]);
+        let wide = model.wire_node("wide", wide, &[at]).unwrap()[0];
+        let turned = model.wire_node("turned", AxisOp::Move(1, 2), &[wide]).unwrap()[0];
+        let turned_far = model.wire_node("far", AxisOp::Move(2, 0), &[turned]).unwrap()[0];
+        model.select_output_outlets(&[turned_far]).unwrap();
+        assert_eq!(same_memory_after(&model, source), wide);
+        assert_eq!(same_memory_before(&model, wide), source);
+        assert_eq!(same_memory_before(&model, turned), turned);
+        assert_eq!(same_memory_before(&model, turned_far), turned_far);
+        // What others read too must still be made.
+        model.select_output_outlets(&[turned_far, at]).unwrap();
+        assert_eq!(same_memory_after(&model, source), at);
+    }
 
     #[test]
     fn error_function_has_its_known_values() {

@@ -1,5 +1,6 @@
 //! Matrix products with a stored weight become [`LinearOp`]s.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -118,7 +119,8 @@ fn recognise(
             (activation, layer.end) = (function, end);
         }
         // An addition of two layers belongs to the first.
-        let residual = residual(model, layer.end).filter(|(_, end)| {
+        let after = fuse::same_memory_after(model, layer.end);
+        let residual = residual(model, after).filter(|(_, end)| {
             !layout.channels_first && found.iter().all(|other| other.layer.end != *end)
         });
         let residual = residual.and_then(|(other, end)| {
@@ -133,17 +135,27 @@ fn recognise(
 }
 
 /// Packs the weights of all layers, into one piece of memory.
+///
+/// The largest come first: threads finish at about the same time, and what is still held of the
+/// file when memory is nearly full is small.
 fn kernels(passes: &Passes, found: &[Found]) -> Vec<Result<Linear, String>> {
     let length = |found: &Found| {
         Linear::packed_length(passes.machine, found.layer.scales.len(), found.inputs)
     };
     let mut arena = Arena::new(found.iter().map(|f| Arena::room_for(length(f))).sum());
-    let memory = found.iter().map(|found| arena.take(length(found))).collect::<Vec<_>>();
-    let pack = |(found, memory): (&Found, AlignedBytes)| kernel(passes, found, memory);
-    match rayon::current_thread_index() {
-        Some(_) => found.par_iter().zip(memory).map(pack).collect(),
-        None => found.iter().zip(memory).map(pack).collect(),
-    }
+    let mut order: Vec<usize> = (0..found.len()).collect();
+    order.sort_by_key(|at| Reverse(length(&found[*at])));
+    let memory: Vec<AlignedBytes> =
+        order.iter().map(|at| arena.take(length(&found[*at]))).collect();
+    let tasks = order.into_iter().zip(memory);
+    let pack = |(at, memory): (usize, AlignedBytes)| (at, kernel(passes, &found[at], memory));
+    let mut kernels: Vec<_> = match rayon::current_thread_index() {
+        // A bridge hands tasks out in their order.
+        Some(_) => tasks.par_bridge().map(pack).collect(),
+        None => tasks.map(pack).collect(),
+    };
+    kernels.sort_unstable_by_key(|(at, _)| *at);
+    kernels.into_iter().map(|(_, kernel)| kernel).collect()
 }
 
 /// Packs the weights of a layer, or says why they cannot be used.
@@ -189,7 +201,8 @@ fn replace(
     // Read only now: layers before may have been replaced meanwhile.
     let taps = std::iter::once(found.input)
         .chain(found.residual)
-        .map(|inlet| patch.tap_model(model, model.node(inlet.node).inputs[inlet.slot]))
+        .map(|inlet| fuse::same_memory_before(model, model.node(inlet.node).inputs[inlet.slot]))
+        .map(|outlet| patch.tap_model(model, outlet))
         .collect::<TractResult<TVec<_>>>()?;
     let name = format!("{}.int8", model.node(found.input.node).name);
     let out = patch.wire_node(name, op, &taps)?;

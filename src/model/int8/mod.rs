@@ -11,6 +11,7 @@
 //! ```
 
 mod attention;
+mod attention_mask;
 mod attention_op;
 mod crew;
 mod error;
@@ -35,6 +36,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::source::TypedSource;
+use tract_onnx::tract_core::optim::Optimizer;
 use tract_onnx::tract_core::plan::SimplePlan;
 
 use crate::kernel::Machine;
@@ -306,7 +308,7 @@ pub(crate) fn float_plan(
 
 fn run_passes(model: &mut TypedModel, passes: &mut Passes) -> TractResult<()> {
     region::rewrite(passes, model)?;
-    model.declutter()?;
+    declutter_in_place(model)?;
     passes.sweep(model, "layer norm", |passes, model, node| {
         layer_norm::rewrite(model, node, passes.machine, &passes.buffers)
     })?;
@@ -316,6 +318,16 @@ fn run_passes(model: &mut TypedModel, passes: &mut Passes) -> TractResult<()> {
     linear::rewrite(passes, model)?;
     passes.sweep(model, "gather", gather::rewrite)?;
     dequantise_the_rest(model, passes)
+}
+
+/// tract's declutter without the pass that moves axes from operator to operator until few are left.
+///
+/// That pass takes three quarters of the time, and the operators here see through axes that are
+/// only rearranged. What is left after them is decluttered as a whole by [`finish`].
+fn declutter_in_place(model: &mut TypedModel) -> TractResult<()> {
+    let mut optimizer = Optimizer::declutter();
+    optimizer.passes.retain(|pass| format!("{pass:?}") != "ChangeAxes");
+    optimizer.optimize(model)
 }
 
 /// Turns weights that no operator absorbed into `f32` constants.
