@@ -76,6 +76,9 @@ impl Arena {
     /// Memory for arrays that are together at most `length` long, each counted with
     /// [`Arena::room_for`].
     pub fn new(length: usize) -> Self {
+        if length >= Self::SMALLEST_HUGE {
+            return_freed_memory();
+        }
         let AlignedBytes { mut memory, .. } = AlignedBytes::zeroed(length);
         if length >= Self::SMALLEST_HUGE {
             prefer_huge_pages(&mut memory);
@@ -95,6 +98,17 @@ impl Arena {
             true => AlignedBytes { memory: self.rest.split_to(room), length },
             false => AlignedBytes::zeroed(length),
         }
+    }
+}
+
+/// Gives what the allocator holds of freed memory back to the operating system, before much more is
+/// asked for. glibc keeps what was freed between live memory, such as what tract's passes left behind.
+fn return_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the call takes any number, may be made from any thread at any time, and touches only
+    // memory that nobody owns.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

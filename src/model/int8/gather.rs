@@ -3,13 +3,16 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::array::Gather;
 
+use crate::kernel::{AlignedBytes, Arena};
+
 use super::Passes;
 use super::parallel::{self, Buffers};
-use super::weight::WeightNode;
+use super::weight::{StoredWeight, WeightNode};
 
 /// Looks up rows of an int8 table.
 #[derive(Debug, Clone)]
@@ -24,7 +27,8 @@ struct GatherOp {
 struct Table {
     rows: usize,
     columns: usize,
-    values: Vec<i8>,
+    /// Signed bytes, row after row.
+    values: AlignedBytes,
     scales: Scales,
 }
 
@@ -40,11 +44,12 @@ impl Table {
         let rows = self.rows as i64;
         ensure!((-rows..rows).contains(&index), "row {index} of a table of {rows} rows");
         let index = index.rem_euclid(rows) as usize;
-        let values = self.values[index * self.columns..][..self.columns].iter();
+        let values = &self.values.as_slice()[index * self.columns..][..self.columns];
+        let values = values.iter().map(|byte| byte.cast_signed());
         match &self.scales {
             Scales::PerColumn(scales) => {
                 for ((out, value), scale) in out.iter_mut().zip(values).zip(scales) {
-                    *out = f32::from(*value) * scale;
+                    *out = f32::from(value) * scale;
                 }
             }
             Scales::One(_) | Scales::PerRow(_) => {
@@ -54,7 +59,7 @@ impl Table {
                     Scales::PerColumn(_) => 1.0,
                 };
                 for (out, value) in out.iter_mut().zip(values) {
-                    *out = f32::from(*value) * scale;
+                    *out = f32::from(value) * scale;
                 }
             }
         }
@@ -109,6 +114,23 @@ impl TypedOp for GatherOp {
     as_op!();
 }
 
+/// The weights as signed bytes, copied on all threads of the present pool, if there is one.
+fn signed_bytes(stored: &StoredWeight) -> AlignedBytes {
+    /// Copied by a thread at a time.
+    const BLOCK: usize = 1 << 20;
+    let flip = if stored.unsigned { 0x80 } else { 0 };
+    let mut values = Arena::new(stored.bytes.len()).take(stored.bytes.len());
+    let copy = |(to, from): (&mut [u8], &[u8])| {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = from ^ flip);
+    };
+    let to = values.as_mut_slice();
+    match rayon::current_thread_index() {
+        Some(_) => to.par_chunks_mut(BLOCK).zip(stored.bytes.par_chunks(BLOCK)).for_each(copy),
+        None => copy((to, &stored.bytes)),
+    }
+    values
+}
+
 /// Replaces a gather of the rows of a stored weight.
 pub(super) fn rewrite(
     passes: &mut Passes,
@@ -130,9 +152,10 @@ pub(super) fn rewrite(
         Some(0) => Scales::PerRow(stored.scales.clone()),
         Some(_) => Scales::PerColumn(stored.scales.clone()),
     };
+    let table = Table { rows, columns, values: signed_bytes(stored), scales };
     passes.packed(weight.index);
     let op = GatherOp {
-        table: Arc::new(Table { rows, columns, values: stored.values(), scales }),
+        table: Arc::new(table),
         shape: node.outputs[0].fact.shape.to_tvec(),
         buffers: passes.buffers.clone(),
     };
