@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use super::depthwise_direct;
 use super::depthwise_rows::{Job, Output, depthwise_on};
 use super::pack::MOST_INPUTS;
 use super::scratch::AlignedBytes;
@@ -22,8 +23,11 @@ pub struct Depthwise {
     pub(crate) groups: usize,
     /// Output rows that one set of groups serves.
     pub(crate) shared_rows: usize,
+    /// Whether sixteen channels are multiplied at a time, without interleaving rows.
+    direct: bool,
     /// Vector of channels after vector; in it, for each shared row, group after group, and in
-    /// it a vector of weights for each kernel column.
+    /// it a vector of weights for each kernel column. If `direct`: sixteen channels after
+    /// sixteen, tap after tap.
     pub(crate) weights: AlignedBytes,
     /// Sum of each channel's weights; padded to whole vectors, as the next two are.
     pub(crate) sums: Vec<i32>,
@@ -70,18 +74,31 @@ impl Depthwise {
         padded_scales[..channels].copy_from_slice(scales);
         let groups = height.div_ceil(4);
         let shared_rows = (groups * 4 - height) / window.stride[0] + 1;
+        let direct = depthwise_direct::suits(machine, window, channels);
+        let packed_weights = match direct {
+            true => depthwise_direct::pack(weights, channels),
+            false => AlignedBytes::zeroed(padded * shared_rows * groups * width * 4),
+        };
         let mut packed = Self {
             machine,
             window,
             channels,
             groups,
             shared_rows,
-            weights: AlignedBytes::zeroed(padded * shared_rows * groups * width * 4),
+            direct,
+            weights: packed_weights,
             sums: vec![0; padded],
             scales: padded_scales,
             bias: padded_bias,
         };
-        packed.fill(weights, lanes);
+        for weights in weights.chunks_exact(channels) {
+            for (sum, &weight) in packed.sums.iter_mut().zip(weights) {
+                *sum += i32::from(weight);
+            }
+        }
+        if !direct {
+            packed.fill(weights, lanes);
+        }
         Ok(packed)
     }
 
@@ -90,7 +107,6 @@ impl Depthwise {
         let data = self.weights.as_mut_slice();
         for (tap, weights) in weights.chunks_exact(self.channels).enumerate() {
             for (channel, &weight) in weights.iter().enumerate() {
-                self.sums[channel] += i32::from(weight);
                 for shared in 0..self.shared_rows {
                     let (y, x) = (tap / width + shared * self.window.stride[0], tap % width);
                     let vector = channel / lanes * self.shared_rows + shared;
@@ -148,11 +164,11 @@ impl Depthwise {
         assert_eq!(plan.start.len(), self.sums.len(), "plan of another layer");
         assert!(plan.residual.is_none(), "a depthwise convolution takes no residual");
         let width = self.check(&input, &rows, out.len());
-        let mut job = self.job(input, width, plan.zero_point, scratch);
+        let mut job = self.job(input, (rows.len(), width), plan.zero_point, scratch);
         let output = Output::Bytes { plan, out: out.as_mut_ptr() };
         // SAFETY: the machine was available when this was made; `check` and `job` saw to the rows
         // at hand, the output's length and the buffers.
-        unsafe { depthwise_on(self.machine, &mut job, rows, output) }
+        unsafe { self.execute(&mut job, rows, output) }
     }
 
     /// Computes some rows of the output, floats: `activation(convolution + bias)`.
@@ -169,10 +185,22 @@ impl Depthwise {
         scratch: &mut Scratch,
     ) {
         let width = self.check(&input, &rows, out.len());
-        let mut job = self.job(input, width, quantisation.zero_point, scratch);
+        let mut job = self.job(input, (rows.len(), width), quantisation.zero_point, scratch);
         let output = Output::Floats { quantisation, activation, out: out.as_mut_ptr() };
         // SAFETY: as in `run`.
-        unsafe { depthwise_on(self.machine, &mut job, rows, output) }
+        unsafe { self.execute(&mut job, rows, output) }
+    }
+
+    /// # Safety
+    /// The machine is available; the job holds the input rows and the output all of `rows`.
+    unsafe fn execute(&self, job: &mut Job<'_>, rows: Range<usize>, output: Output<'_>) {
+        #[cfg(target_arch = "aarch64")]
+        if self.direct {
+            // SAFETY: as the caller promises; `job` reserved the scratch memory.
+            return unsafe { super::aarch64::depthwise::run(job, rows, output) };
+        }
+        // SAFETY: as the caller promises.
+        unsafe { depthwise_on(self.machine, job, rows, output) }
     }
 
     /// Checks shapes; gives the output's width.
@@ -189,14 +217,17 @@ impl Depthwise {
     fn job<'a>(
         &'a self,
         input: Band<'a, u8>,
-        width: usize,
+        (rows, width): (usize, usize),
         zero_point: u8,
         scratch: &'a mut Scratch,
     ) -> Job<'a> {
         let columns = (width.max(1) - 1) * self.window.stride[1] + self.window.kernel[1];
         let lanes = self.machine.layout().lanes;
         // Activations of one lane take eight bytes at most.
-        let room = columns * self.groups * 4 * lanes * 8;
+        let room = match self.direct {
+            true => depthwise_direct::scratch_bytes(self.window, columns, rows),
+            false => columns * self.groups * 4 * lanes * 8,
+        };
         Job {
             layer: self,
             input,

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::activation::{apply, with_activation};
-use super::simd::{Dot, Vector, entry_points, load_some, store_some};
+use super::simd::{Dot, Vector, entry_points, load_some, store_some, unrolled};
 use super::{Activation, Band, Depthwise, Quantisation, Requantisation};
 
 /// A checked request.
@@ -149,9 +149,9 @@ unsafe fn row_of_vector<V: Dot>(
     // SAFETY: as the caller promises.
     unsafe {
         match (job.layer.groups, job.layer.window.kernel[1]) {
-            (1, 3) => unrolled::<V, 1, 3>(job, shared, channels, output, at),
-            (2, 5) => unrolled::<V, 2, 5>(job, shared, channels, output, at),
-            (2, 7) => unrolled::<V, 2, 7>(job, shared, channels, output, at),
+            (1, 3) => row_unrolled::<V, 1, 3>(job, shared, channels, output, at),
+            (2, 5) => row_unrolled::<V, 2, 5>(job, shared, channels, output, at),
+            (2, 7) => row_unrolled::<V, 2, 7>(job, shared, channels, output, at),
             (groups, width) => {
                 let (weights, columns) = sources::<V>(job, shared, channels);
                 let start = start_of::<V>(job.layer, channels.1, output);
@@ -178,7 +178,7 @@ unsafe fn row_of_vector<V: Dot>(
 /// # Safety
 /// As for [`row_of_vector`].
 #[inline(always)]
-unsafe fn unrolled<V: Dot, const G: usize, const K: usize>(
+unsafe fn row_unrolled<V: Dot, const G: usize, const K: usize>(
     job: &Job<'_>,
     shared: usize,
     channels: (usize, usize),
@@ -199,28 +199,29 @@ unsafe fn unrolled<V: Dot, const G: usize, const K: usize>(
         if let Output::Bytes { plan, out } = output
             && channels.1 + V::LANES <= job.layer.channels
         {
+            let kernel = (start, &kernel);
             let finish = Finish::<V>::load(plan, channels.1);
             let mut x = 0;
             while x + TOGETHER <= job.width {
                 let to = out.add(at + x * job.layer.channels);
-                bytes_of_pixels::<V, G, K, TOGETHER>(
-                    job,
-                    (columns.add(x * stride), stride),
-                    (start, &kernel),
-                    finish,
-                    to,
-                );
+                let columns = columns.add(x * stride);
+                if stride == 4 {
+                    bytes_side_by_side::<V, G, K>(job, columns, kernel, finish, to);
+                } else {
+                    bytes_of_pixels::<V, G, K, TOGETHER>(
+                        job,
+                        (columns, stride),
+                        kernel,
+                        finish,
+                        to,
+                    );
+                }
                 x += TOGETHER;
             }
             while x < job.width {
                 let to = out.add(at + x * job.layer.channels);
-                bytes_of_pixels::<V, G, K, 1>(
-                    job,
-                    (columns.add(x * stride), stride),
-                    (start, &kernel),
-                    finish,
-                    to,
-                );
+                let columns = (columns.add(x * stride), stride);
+                bytes_of_pixels::<V, G, K, 1>(job, columns, kernel, finish, to);
                 x += 1;
             }
             return;
@@ -263,6 +264,16 @@ impl<V: Vector> Finish<V> {
             }
         }
     }
+
+    /// Sums to integers that are only to be clamped.
+    ///
+    /// # Safety
+    /// The machine's instructions are enabled.
+    #[inline(always)]
+    unsafe fn apply(&self, sum: V::I) -> V::I {
+        // SAFETY: as the caller promises.
+        unsafe { V::to_int(V::fma(V::to_float(sum), self.multiplier, self.addend)) }
+    }
 }
 
 /// Computes `P` neighbouring pixels in a whole vector of channels, as bytes. The pixels'
@@ -290,9 +301,41 @@ unsafe fn bytes_of_pixels<V: Dot, const G: usize, const K: usize, const P: usize
             }
         }
         for (pixel, &sum) in sums.iter().enumerate() {
-            let y = V::fma(V::to_float(sum), finish.multiplier, finish.addend);
-            V::store_u8(out.add(pixel * job.layer.channels), V::to_int(y), finish.range);
+            let y = finish.apply(sum);
+            V::store_u8(out.add(pixel * job.layer.channels), y, finish.range);
         }
+    }
+}
+
+/// [`bytes_of_pixels`] of [`TOGETHER`] pixels whose columns are neighbours: each column is loaded once
+/// for all pixels that look at it.
+///
+/// # Safety
+/// As for [`row_of_vector`].
+#[inline(always)]
+unsafe fn bytes_side_by_side<V: Dot, const G: usize, const K: usize>(
+    job: &Job<'_>,
+    columns: *const V::Activations,
+    (start, kernel): (V::I, &[[V::Weights; K]; G]),
+    finish: Finish<V>,
+    out: *mut u8,
+) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut sums = [start; TOGETHER];
+        unrolled!(G, |group| {
+            let columns = columns.add(group * job.columns * 4);
+            unrolled!(TOGETHER - 1 + K, |column| {
+                let a = *columns.add(column * 4);
+                unrolled!(TOGETHER, |pixel| {
+                    if column >= pixel && column - pixel < K {
+                        sums[pixel] = V::dot(sums[pixel], a, kernel[group][column - pixel]);
+                    }
+                });
+            });
+        });
+        let bytes = sums.map(|sum| finish.apply(sum));
+        V::store_u8_rows(out, job.layer.channels, bytes, finish.range);
     }
 }
 
@@ -378,7 +421,7 @@ unsafe fn store<V: Dot>(
 /// # Safety
 /// `out` holds `pixels` pixels of sums.
 #[inline(always)]
-unsafe fn sums_to_floats<V: Dot>(
+pub(crate) unsafe fn sums_to_floats<V: Dot>(
     layer: &Depthwise,
     quantisation: Quantisation,
     activation: Activation,

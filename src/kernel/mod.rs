@@ -24,6 +24,7 @@ mod attention;
 mod colour;
 mod convolution;
 mod depthwise;
+mod depthwise_direct;
 mod depthwise_float;
 mod depthwise_rows;
 mod dot;

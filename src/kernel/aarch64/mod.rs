@@ -5,6 +5,7 @@
 //! activation `a` in 0..=255 into `a - 128`, which is one exclusive-or with `0x80`, and declare an
 //! offset of 128: the sums of the weights put it right, exactly.
 
+pub(crate) mod depthwise;
 mod dot_product;
 mod matrix_product;
 mod multiply_long;

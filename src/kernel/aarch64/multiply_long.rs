@@ -75,27 +75,58 @@ impl Dot for Lanes<MultiplyLong> {
         unsafe {
             for v in 0..V {
                 // A vector of four partial sums for every row and output channel: 4 × 4 of them fill
-                // half the registers, so that the vectors of a panel take turns.
+                // half the registers, so that the vectors of a panel take turns. The first group
+                // starts them, so that they need not be zeroed.
                 let mut partial = [[vdupq_n_s32(0); 4]; R];
-                for group in 0..groups {
-                    let mut a = [vdupq_n_s8(0); R];
-                    for (r, a) in a.iter_mut().enumerate() {
-                        *a = to_signed(vld1q_u8(rows.add(r * stride + group * 16)));
-                    }
-                    for channel in 0..4 {
-                        let w = vld1q_s8(panel.add(((group * V + v) * 4 + channel) * 16));
-                        for r in 0..R {
-                            let products = vmull_s8(vget_low_s8(a[r]), vget_low_s8(w));
-                            let products = vmlal_high_s8(products, a[r], w);
+                if groups > 0 {
+                    for_products::<R>(rows, stride, panel.add(v * 64), |r, channel, products| {
+                        partial[r][channel] = vpaddlq_s16(products);
+                    });
+                }
+                for group in 1..groups {
+                    let panel = panel.add((group * V + v) * 64);
+                    for_products::<R>(
+                        rows.add(group * 16),
+                        stride,
+                        panel,
+                        |r, channel, products| {
                             partial[r][channel] = vpadalq_s16(partial[r][channel], products);
-                        }
-                    }
+                        },
+                    );
                 }
                 for r in 0..R {
                     let [a, b, c, d] = partial[r];
                     let sum = vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d));
                     accumulators[r][v] = vaddq_s32(accumulators[r][v], sum);
                 }
+            }
+        }
+    }
+}
+
+/// Sixteen products, two in each 16-bit lane, of every one of `R` rows with each of four output channels,
+/// handed to `add` with row and channel.
+///
+/// # Safety
+/// Rows start `stride` bytes apart and are readable for 16 bytes, `weights` for 64.
+#[inline(always)]
+unsafe fn for_products<const R: usize>(
+    rows: *const u8,
+    stride: usize,
+    weights: *const i8,
+    mut add: impl FnMut(usize, usize, int16x8_t),
+) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut a = [vdupq_n_s8(0); R];
+        for (r, a) in a.iter_mut().enumerate() {
+            *a = to_signed(vld1q_u8(rows.add(r * stride)));
+        }
+        for channel in 0..4 {
+            let w = vld1q_s8(weights.add(channel * 16));
+            for (r, &a) in a.iter().enumerate() {
+                let products = vmull_s8(vget_low_s8(a), vget_low_s8(w));
+                add(r, channel, vmlal_high_s8(products, a, w));
             }
         }
     }

@@ -228,18 +228,43 @@ impl<P: Copy> Vector for Lanes<P> {
         }
     }
     #[inline(always)]
-    unsafe fn store_u8_four(
-        p: *mut u8,
-        [a, b, c, d]: [int32x4_t; 4],
-        (lowest, highest): (uint8x16_t, uint8x16_t),
-    ) {
+    unsafe fn store_u8_four(p: *mut u8, v: [int32x4_t; 4], range: (uint8x16_t, uint8x16_t)) {
         // SAFETY: the caller promises 16 writable bytes.
+        unsafe { vst1q_u8(p, narrow_four(v, range)) }
+    }
+    #[inline(always)]
+    unsafe fn store_u8_rows(
+        p: *mut u8,
+        stride: usize,
+        v: [int32x4_t; 4],
+        range: (uint8x16_t, uint8x16_t),
+    ) {
+        // SAFETY: the caller promises four writable bytes in each place.
         unsafe {
-            let low = vqmovun_high_s32(vqmovun_s32(a), b);
-            let high = vqmovun_high_s32(vqmovun_s32(c), d);
-            let bytes = vqmovn_high_u16(vqmovn_u16(low), high);
-            vst1q_u8(p, vminq_u8(vmaxq_u8(bytes, lowest), highest));
+            let bytes = vreinterpretq_u32_u8(narrow_four(v, range));
+            p.cast::<u32>().write_unaligned(vgetq_lane_u32::<0>(bytes));
+            p.add(stride).cast::<u32>().write_unaligned(vgetq_lane_u32::<1>(bytes));
+            p.add(2 * stride).cast::<u32>().write_unaligned(vgetq_lane_u32::<2>(bytes));
+            p.add(3 * stride).cast::<u32>().write_unaligned(vgetq_lane_u32::<3>(bytes));
         }
+    }
+}
+
+/// Sixteen lanes to bytes, clamped to a range.
+///
+/// # Safety
+/// None beyond NEON, which every aarch64 processor has.
+#[inline(always)]
+unsafe fn narrow_four(
+    [a, b, c, d]: [int32x4_t; 4],
+    (lowest, highest): (uint8x16_t, uint8x16_t),
+) -> uint8x16_t {
+    // SAFETY: NEON is always there.
+    unsafe {
+        let low = vqmovun_high_s32(vqmovun_s32(a), b);
+        let high = vqmovun_high_s32(vqmovun_s32(c), d);
+        let bytes = vqmovn_high_u16(vqmovn_u16(low), high);
+        vminq_u8(vmaxq_u8(bytes, lowest), highest)
     }
 }
 

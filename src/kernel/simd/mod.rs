@@ -104,6 +104,16 @@ pub(crate) trait Vector: Copy {
             }
         }
     }
+    /// Stores four times `LANES` lanes as bytes, clamped to a range, `stride` bytes apart.
+    #[inline(always)]
+    unsafe fn store_u8_rows(p: *mut u8, stride: usize, v: [Self::I; 4], range: Self::ByteRange) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            for (i, v) in v.into_iter().enumerate() {
+                Self::store_u8(p.add(i * stride), v, range);
+            }
+        }
+    }
 }
 
 /// Dot products of four unsigned activations with four signed weights in every lane.

@@ -1,0 +1,51 @@
+//! Depthwise weights for kernels that multiply sixteen channels at a time, without interleaving rows, and
+//! what such a job needs. The kernels are in `aarch64/depthwise.rs`; no other processor has any.
+
+use super::scratch::{AlignedBytes, as_bytes};
+use super::{Machine, Window};
+
+/// Channels worked on together.
+pub(crate) const CHANNELS: usize = 16;
+
+/// Bytes that copied rows may take: half of a first-level cache, with what else is used at the time.
+const ROW_BYTES: usize = 16 << 10;
+
+/// Whether a layer is computed this way: without a dot product, whose kernels take fewer cycles.
+pub(crate) fn suits(machine: Machine, window: Window, channels: usize) -> bool {
+    machine == Machine::Neon
+        && matches!(window.kernel, [3, 3] | [5, 5])
+        && matches!(window.stride, [1, 1] | [2, 2])
+        && channels >= CHANNELS
+}
+
+/// The first channel of a group of sixteen. The last group overlaps the one before it where
+/// channels are not a multiple of sixteen.
+pub(crate) fn group_start(group: usize, channels: usize) -> usize {
+    (group * CHANNELS).min(channels - CHANNELS)
+}
+
+/// Weights ordered kernel row, kernel column, channel, packed by groups of sixteen channels; in
+/// each, tap after tap.
+pub(crate) fn pack(weights: &[i8], channels: usize) -> AlignedBytes {
+    let taps = weights.len() / channels;
+    let mut packed = AlignedBytes::zeroed(channels.next_multiple_of(CHANNELS) * taps);
+    for (group, to) in packed.as_mut_slice().chunks_exact_mut(taps * CHANNELS).enumerate() {
+        let first = group_start(group, channels);
+        for (to, tap) in to.chunks_exact_mut(CHANNELS).zip(weights.chunks_exact(channels)) {
+            to.copy_from_slice(as_bytes(&tap[first..first + CHANNELS]));
+        }
+    }
+    packed
+}
+
+/// Output rows, of so many, that are computed from one copy of their input rows, each of so many columns.
+pub(crate) fn rows_together(window: Window, columns: usize, rows: usize) -> usize {
+    let most = ROW_BYTES / (columns * CHANNELS);
+    (most.saturating_sub(window.kernel[0]) / window.stride[0] + 1).min(rows.max(1))
+}
+
+/// Bytes of that copy.
+pub(crate) fn scratch_bytes(window: Window, columns: usize, rows: usize) -> usize {
+    let together = rows_together(window, columns, rows);
+    ((together - 1) * window.stride[0] + window.kernel[0]) * columns * CHANNELS
+}
