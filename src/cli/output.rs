@@ -19,6 +19,7 @@ pub fn json_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()>
 }
 
 /// Prints the one result of a command: as a line of JSON, or as `text` writes it.
+#[cfg_attr(not(feature = "workbench"), allow(dead_code))] // Only its commands have one result.
 pub fn print_result<T: Serialize>(
     result: &T,
     format: Format,
