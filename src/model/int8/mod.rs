@@ -10,6 +10,7 @@
 //!      ─▶ tract's declutter ─▶ layer_norm ▸ attention ▸ linear ▸ gather ─▶ tract's optimiser
 //! ```
 
+mod activation_pairs;
 mod attention;
 mod attention_mask;
 mod attention_op;

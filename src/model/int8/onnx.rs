@@ -11,11 +11,12 @@ use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto,
-    ValueInfoProto, tensor_proto, type_proto,
+    GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    tensor_proto, type_proto,
 };
 use tract_onnx::prelude::*;
 
+use super::activation_pairs::clip_activation_pairs;
 use super::error::Int8Error;
 use super::weight::StoredWeight;
 use super::wire;
@@ -24,9 +25,9 @@ use super::wire;
 /// name to `[low, high]`.
 pub const RANGES_KEY: &str = "sextant.ranges";
 
-const INT8: i32 = tensor_proto::DataType::Int8 as i32;
-const UINT8: i32 = tensor_proto::DataType::Uint8 as i32;
-const FLOAT: i32 = tensor_proto::DataType::Float as i32;
+pub(super) const INT8: i32 = tensor_proto::DataType::Int8 as i32;
+pub(super) const UINT8: i32 = tensor_proto::DataType::Uint8 as i32;
+pub(super) const FLOAT: i32 = tensor_proto::DataType::Float as i32;
 
 /// A model whose int8 weights have been set aside.
 #[derive(Debug)]
@@ -117,7 +118,7 @@ fn read_ranges(proto: &ModelProto) -> Result<HashMap<String, (f32, f32)>, Int8Er
 }
 
 /// Where tensors that never change are found: among initialisers and `Constant` nodes.
-fn constants(graph: &GraphProto) -> HashMap<&str, &TensorProto> {
+pub(super) fn constants(graph: &GraphProto) -> HashMap<&str, &TensorProto> {
     let of_nodes = graph.node.iter().filter(|n| n.op_type == "Constant").filter_map(|node| {
         let value = node.attribute.iter().find(|a| a.name == "value")?;
         Some((node.output.first()?.as_str(), value.t.as_ref()?))
@@ -133,107 +134,10 @@ fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     Some(loaded.to_plain_array_view::<f32>().ok()?.iter().copied().collect())
 }
 
-fn scalar(constants: &HashMap<&str, &TensorProto>, name: &str) -> Option<f32> {
+pub(super) fn scalar(constants: &HashMap<&str, &TensorProto>, name: &str) -> Option<f32> {
     match floats(constants.get(name)?)?.as_slice() {
         [value] => Some(*value),
         _ => None,
-    }
-}
-
-/// Replaces each `QuantizeLinear` → `DequantizeLinear` on activations by the `Clip` that it
-/// amounts to, and returns the ranges by the name of that node and of the node before it.
-fn clip_activation_pairs(graph: &mut GraphProto, opset: i64) -> HashMap<String, (f32, f32)> {
-    let constants = constants(graph);
-    let makers = makers(graph);
-    let quantisers: HashMap<&str, &NodeProto> = graph
-        .node
-        .iter()
-        .filter(|n| n.op_type == "QuantizeLinear" && !n.output.is_empty())
-        .map(|n| (n.output[0].as_str(), n))
-        .collect();
-    let mut ranges = HashMap::new();
-    let mut clips = Vec::new();
-    for (position, node) in graph.node.iter().enumerate() {
-        if node.op_type != "DequantizeLinear" || node.input.len() < 2 {
-            continue;
-        }
-        let Some(quantiser) = quantisers.get(node.input[0].as_str()) else { continue };
-        let Some((low, high)) = pair_range(quantiser, node, &constants) else { continue };
-        ranges.insert(node_name(node).to_owned(), (low, high));
-        if let Some(maker) = makers.get(quantiser.input[0].as_str()) {
-            ranges.insert(maker.clone(), (low, high));
-        }
-        clips.push((position, quantiser.input[0].clone(), low, high));
-    }
-    drop((constants, makers, quantisers));
-    for (position, input, low, high) in clips {
-        clip_node(graph, position, input, (low, high), opset);
-    }
-    ranges
-}
-
-/// The values that survive a pair with one scale and one zero point, equal on both sides.
-fn pair_range(
-    quantiser: &NodeProto,
-    dequantiser: &NodeProto,
-    constants: &HashMap<&str, &TensorProto>,
-) -> Option<(f32, f32)> {
-    let parameters = |node: &NodeProto| -> Option<(f32, f32, i32)> {
-        let scale = scalar(constants, node.input.get(1)?)?;
-        match node.input.get(2).filter(|name| !name.is_empty()) {
-            Some(name) => {
-                Some((scale, scalar(constants, name)?, constants.get(name.as_str())?.data_type))
-            }
-            None => Some((scale, 0.0, UINT8)),
-        }
-    };
-    let (scale, zero_point, data_type) = parameters(quantiser)?;
-    if parameters(dequantiser)? != (scale, zero_point, data_type) || !scale.is_finite() {
-        return None;
-    }
-    let (lowest, highest) = match data_type {
-        UINT8 => (0.0, 255.0),
-        INT8 => (-128.0, 127.0),
-        _ => return None,
-    };
-    Some(((lowest - zero_point) * scale, (highest - zero_point) * scale))
-}
-
-/// Turns the node at `position` into a `Clip` of `input`.
-fn clip_node(
-    graph: &mut GraphProto,
-    position: usize,
-    input: String,
-    (low, high): (f32, f32),
-    opset: i64,
-) {
-    let node = &mut graph.node[position];
-    node.op_type = "Clip".to_owned();
-    node.attribute.clear();
-    node.input = vec![input];
-    let bounds = [("min", low), ("max", high)];
-    if opset < 11 {
-        node.attribute = bounds.map(|(name, value)| float_attribute(name, value)).into();
-        return;
-    }
-    for (name, value) in bounds {
-        let name = format!("{}.{name}", node.output[0]);
-        node.input.push(name.clone());
-        graph.initializer.push(TensorProto {
-            name,
-            data_type: FLOAT,
-            float_data: vec![value],
-            ..TensorProto::default()
-        });
-    }
-}
-
-fn float_attribute(name: &str, value: f32) -> AttributeProto {
-    AttributeProto {
-        name: name.to_owned(),
-        r#type: tract_onnx::pb::attribute_proto::AttributeType::Float as i32,
-        f: value,
-        ..AttributeProto::default()
     }
 }
 
