@@ -257,11 +257,15 @@ fn print(found: &Report, format: Format) -> std::io::Result<()> {
     print_result(found, format, |out| {
         writeln!(
             out,
-            "{}: {} pictures, {} texts, {} numbers each; at most {} of a kind measured, seed {}",
-            found.subject, found.images, found.texts, found.dimension, found.sampled, found.seed
+            "{}: {}, {} numbers each; at most {} of a kind measured, seed {}",
+            found.subject,
+            found.contents(),
+            found.dimension,
+            found.sampled,
+            found.seed
         )?;
-        for group in found.figures.chunk_by(|a, b| a.of == b.of) {
-            writeln!(out, "\n{}", group[0].of)?;
+        for (of, group) in found.groups() {
+            writeln!(out, "\n{of}")?;
             for figure in group {
                 print_figure(out, figure)?;
             }

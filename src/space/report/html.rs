@@ -18,10 +18,9 @@ pub(super) fn page(report: &Report) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <title>Space report: {subject}</title><style>{STYLE}</style></head><body>\
-         <h1>Space report: {subject}</h1><p>{} pictures, {} texts, {} numbers each; space {}. \
+         <h1>Space report: {subject}</h1><p>{}, {} numbers each; space {}. \
          Figures are of at most {} rows of a kind, sampled with seed {}.</p>",
-        report.images,
-        report.texts,
+        report.contents(),
         report.dimension,
         escape(&report.space),
         report.sampled,
@@ -38,8 +37,8 @@ pub(super) fn page(report: &Report) -> String {
             plots::histograms(matching, random)
         );
     }
-    for group in report.figures.chunk_by(|a, b| a.of == b.of) {
-        table(&mut page, group);
+    for (of, figures) in report.groups() {
+        table(&mut page, of, &figures);
     }
     if !report.confusions.is_empty() {
         confusions(&mut page, report);
@@ -76,9 +75,13 @@ fn summary(page: &mut String, report: &Report) {
     page.push_str("</ul>");
 }
 
-fn table(page: &mut String, figures: &[Figure]) {
-    let _ = write!(page, "<h2>{}</h2><table class=\"figures\">", figures[0].of);
+fn table(page: &mut String, of: &str, figures: &[&Figure]) {
+    let _ = write!(page, "<h2>{of}</h2><table class=\"figures\">");
     for figure in figures {
+        let when = match figure.verdict {
+            Verdict::Neutral => "What to do about it",
+            _ => "If it is bad",
+        };
         // The word stands beside the colour, which not everyone sees.
         let (class, verdict) = match figure.verdict {
             Verdict::Good => ("good", "good"),
@@ -91,11 +94,11 @@ fn table(page: &mut String, figures: &[Figure]) {
             (None, Some(_)) => "no value".to_owned(),
             (None, None) => String::new(),
         };
-        let reason = figure.reason.as_ref().map(|r| format!("<small>{}</small>", escape(r)));
+        let reason = figure.reason.as_ref().map(|r| format!("<small>Why: {}</small>", escape(r)));
         let _ = write!(
             page,
             "<tr><td>{}</td><td class=\"n {class}\">{value} <small>{verdict}</small></td><td>{}{}<small>Source: {}</small>\
-             <small>If it is bad: {}</small></td></tr>",
+             <small>{when}: {}</small></td></tr>",
             escape(figure.title()),
             prose(figure.meaning()),
             reason.unwrap_or_default(),

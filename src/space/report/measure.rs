@@ -235,6 +235,20 @@ mod tests {
     }
 
     #[test]
+    fn groups_stand_once_and_contents_name_what_there_is() {
+        let found = report(&input(), &|_, _| {}).unwrap();
+        let groups = found.groups();
+        for (place, (of, figures)) in groups.iter().enumerate() {
+            assert!(groups[..place].iter().all(|(earlier, _)| earlier != of), "{of} stands twice");
+            assert!(figures.iter().all(|figure| figure.of == *of));
+        }
+        assert_eq!(groups.iter().map(|(_, g)| g.len()).sum::<usize>(), found.figures.len());
+        assert_eq!(found.contents(), "60 pictures, 60 texts");
+        let texts = Report { images: 0, texts: 1, ..found };
+        assert_eq!(texts.contents(), "1 text");
+    }
+
+    #[test]
     fn reports_hold_every_figure_and_are_the_same_twice() {
         let found = report(&input(), &|_, _| {}).unwrap();
         assert_eq!(found, report(&input(), &|_, _| {}).unwrap());

@@ -88,6 +88,32 @@ pub struct NamedConfusion {
     pub separable: f32,
 }
 
+impl Report {
+    /// The figures by what they are about, in the order in which each group first comes up.
+    pub fn groups(&self) -> Vec<(&'static str, Vec<&Figure>)> {
+        let mut groups: Vec<(&'static str, Vec<&Figure>)> = Vec::new();
+        for figure in &self.figures {
+            match groups.iter_mut().find(|(of, _)| *of == figure.of) {
+                Some((_, group)) => group.push(figure),
+                None => groups.push((figure.of, vec![figure])),
+            }
+        }
+        groups
+    }
+
+    /// How many rows of which kind there are, in words: "50 pictures, 250 texts".
+    pub fn contents(&self) -> String {
+        let kinds = [(self.images, "picture"), (self.texts, "text")];
+        let counted = kinds.iter().filter(|(count, _)| *count > 0);
+        let words = counted.map(|(count, kind)| {
+            let plural = if *count == 1 { "" } else { "s" };
+            format!("{count} {kind}{plural}")
+        });
+        let words: Vec<String> = words.collect();
+        if words.is_empty() { "no rows".to_owned() } else { words.join(", ") }
+    }
+}
+
 impl Figure {
     /// Its title for people.
     pub fn title(&self) -> &'static str {
