@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -334,4 +335,28 @@ fn a_camera_that_is_too_fast_loses_its_oldest_frames_only() {
     let last = samples.last().unwrap();
     assert_eq!(last["frame"], frames - 1, "the newest frame is always seen");
     assert!(running.0.wait().unwrap().success());
+}
+
+#[test]
+fn a_camera_that_goes_away_is_opened_again() {
+    let home = tempfile::tempdir().unwrap();
+    let ffmpeg = home.path().join("ffmpeg");
+    // Three frames, and it is gone.
+    let script = "#!/bin/sh\n[ \"$1\" = -version ] && exit 0\n\
+                  printf 'YUV4MPEG2 W16 H16 F10:1 Ip C420jpeg\\n'\n\
+                  for i in 1 2 3; do printf 'FRAME\\n'; head -c 384 /dev/zero; done\n";
+    fs::write(&ffmpeg, script).unwrap();
+    fs::set_permissions(&ffmpeg, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let mut command = program();
+    command.args(["watch", "rtsp://camera.invalid/1", "--labels", LABELS, "--fps", "0"]);
+    command.args(["--motion", "0", "--sample", "0.000001"]);
+    command.env("PATH", format!("{}:{path}", home.path().display()));
+    command.env("SEXTANT_CACHE", home.path().join("cache"));
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut running = Running(command.spawn().unwrap());
+    let lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+    let mut frames =
+        lines.map(|line| -> serde_json::Value { serde_json::from_str(&line.unwrap()).unwrap() });
+    assert!(frames.any(|line| line["frame"].as_u64() >= Some(3)), "numbers go on");
 }
