@@ -39,6 +39,8 @@ pub struct Scorer<'a> {
     label_centring: f32,
     /// Multiplies centred similarities when labels compete.
     scale: f32,
+    /// Logit of "none of these".
+    null_logit: Option<f32>,
     /// `[scale, bias]` of the logistic for independent scores.
     independent: Option<[f32; 2]>,
     tree: Tree,
@@ -56,15 +58,21 @@ impl<'a> Scorer<'a> {
         let independent = image_text_logistic(manifest);
         let tree = Tree::new(labels.labels()).expect("label sets are checked when they are read");
         let label_centring = calibration.label_centring.unwrap_or(1.0);
-        Self { labels, options, calibration, label_centring, scale, independent, tree }
+        let null_logit = calibration.null_logit;
+        Self { labels, options, calibration, label_centring, scale, null_logit, independent, tree }
     }
 
     /// The same scorer with all of the mean picture taken off where labels compete, whatever share the package
     /// states. What common things have over rare ones helps to name one picture of anything; where all pictures show
-    /// one place, as a fixed camera's do, it would hold a common label up against what changes there.
+    /// one place, as a fixed camera's do, it would hold a common label up against what changes there. Temperature and
+    /// "none of these" are then those that `manifest`, the scorer's own, has for it ([`Calibration::one_place`]).
     #[must_use]
-    pub fn for_one_place(mut self) -> Self {
+    pub fn for_one_place(mut self, manifest: &Manifest) -> Self {
         self.label_centring = 1.0;
+        if let Some([temperature, null_logit]) = manifest.calibration.one_place {
+            self.scale = manifest.logit_scale / temperature;
+            self.null_logit = Some(null_logit);
+        }
         self
     }
 
@@ -178,7 +186,7 @@ impl<'a> Scorer<'a> {
         };
         let mut centred = self.centred(embedding, share);
         centred.iter_mut().for_each(|similarity| *similarity *= self.scale);
-        let none = self.calibration.null_logit;
+        let none = self.null_logit;
         let highest = centred.iter().copied().chain(none).fold(f32::NEG_INFINITY, f32::max);
         centred.iter_mut().for_each(|logit| *logit = (*logit - highest).exp());
         let none = none.map_or(0.0, |logit| (logit - highest).exp());
@@ -324,9 +332,14 @@ mod tests {
         assert!((score(&quarter, false) - 0.5).abs() < 1e-6, "0.8 - 0.25 * 0.8 equals 0.6");
         assert!(score(&whole, false) < 0.01);
         assert_eq!(score(&quarter, true), score(&whole, true), "lone labels lose the whole mean");
-        let camera = Scorer::new(&set, &quarter, ScoreOptions::default()).for_one_place();
+        let camera = Scorer::new(&set, &quarter, ScoreOptions::default()).for_one_place(&quarter);
         let answer = camera.score(&picture).unwrap();
         assert!(answer.labels[1].score.unwrap() < 0.01 && answer.labels[1].name == "a");
+        let own = manifest(&format!("{means}\nlabel_centring = 0.25\none_place = [10.0, 4.0]"));
+        let camera = Scorer::new(&set, &own, ScoreOptions::default()).for_one_place(&own);
+        let scores = camera.probabilities(&picture).unwrap();
+        let total = (-0.3f32).exp() + 0.3f32.exp() + 4f32.exp();
+        assert!((scores[1] - 0.3f32.exp() / total).abs() < 1e-6, "10 / 10 * 0.3 against 4.0");
     }
 
     #[test]

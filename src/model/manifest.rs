@@ -170,6 +170,10 @@ pub struct Calibration {
     /// keeps some of what common things have over rare ones: a prior that a list of many names gains from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_centring: Option<f32>,
+    /// `[temperature, null_logit]` where all pictures show one place, and all of `image_mean` is therefore taken off
+    /// (see [`Scorer::for_one_place`](crate::Scorer::for_one_place)). `None` takes the two above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_place: Option<[f32; 2]>,
 }
 
 fn default_templates() -> Vec<String> {
@@ -281,13 +285,14 @@ impl Calibration {
 
     fn validate(&self, dimension: usize) -> Result<(), String> {
         let scalars = [self.temperature, self.null_logit];
-        let pairs = [self.match_image_text, self.match_image_image, self.match_text_text];
+        let pairs =
+            [self.match_image_text, self.match_image_image, self.match_text_text, self.one_place];
         let finite = scalars.iter().flatten().all(|v| v.is_finite())
             && pairs.iter().flatten().flatten().all(|v| v.is_finite());
         check(finite, "[calibration] holds a number that is not finite")?;
         check(
-            self.temperature.is_none_or(|t| t > 0.0),
-            "calibration.temperature must be positive",
+            self.temperature.is_none_or(|t| t > 0.0) && self.one_place.is_none_or(|[t, _]| t > 0.0),
+            "calibration.temperature and the first number of calibration.one_place must be positive",
         )?;
         check(
             self.label_centring.is_none_or(|share| (0.0..=1.0).contains(&share)),

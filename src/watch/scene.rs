@@ -60,7 +60,7 @@ impl<'a> Scene<'a> {
         multi: bool,
     ) -> Self {
         let options = ScoreOptions { top: usize::MAX, threshold: None, multi };
-        let scorer = Scorer::new(labels, manifest, options).for_one_place();
+        let scorer = Scorer::new(labels, manifest, options).for_one_place(manifest);
         let kinds = labels.labels().iter().map(|label| match label.negative {
             true => Kind::Negative,
             false if is_added(&label.name, label.parent.as_deref()) => Kind::Part,

@@ -5,7 +5,8 @@
 #
 # The film is repeated as often as needed, with an index whose oldest rows go, thumbnails and metrics. Memory,
 # descriptors and threads are sampled every second. It fails where the mean resident memory of the last tenth is more
-# than 2 % above that of the first tenth after a warm-up of as many frames, or where descriptors or threads grew.
+# than 2 % above that of the first tenth after a warm-up of as many frames, or where descriptors or threads grew (of
+# threads the fewest count: the index opens its files side by side for a moment).
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 sextant=$1 film=$2 folder=$3 frames=${4:-100000}
@@ -34,9 +35,10 @@ kill "$watch" && wait "$watch" || { echo "the watch did not end well: $(tail -n 
 tail -n 1 "$folder/messages"
 
 awk -v frames="$frames" '
-    $1 >= frames / 10 && $1 < frames / 5 { first += $2; firsts++; most_before = max(most_before, $3); threads_before = max(threads_before, $4) }
-    $1 >= frames * 9 / 10 { last += $2; lasts++; most_after = max(most_after, $3); threads_after = max(threads_after, $4) }
+    $1 >= frames / 10 && $1 < frames / 5 { first += $2; firsts++; most_before = max(most_before, $3); threads_before = min(threads_before, $4) }
+    $1 >= frames * 9 / 10 { last += $2; lasts++; most_after = max(most_after, $3); threads_after = min(threads_after, $4) }
     function max(a, b) { return a > b ? a : b }
+    function min(a, b) { return a && a < b ? a : b }
     END {
         if (!firsts || !lasts) { print "too few samples"; exit 1 }
         growth = 100 * (last / lasts / (first / firsts) - 1)

@@ -8,7 +8,8 @@ for every picture and every word, and one constant can stand for everything that
 common things from rare ones, which competing labels gain from. The share is the one of SHARES with the least loss on two
 whole label sets, the 1000 class names and the everyday words. A pair is answered alone, from the similarity without the
 whole mean: P(match) = sigmoid(scale * similarity + bias), one pair of numbers a kind. Label sets are fitted on every
-other picture and reported on the rest.
+other picture and reported on the rest. A fixed camera's pictures show one place, and common things there are no better
+guess: for them a second pair of temperature and null_logit ("one_place") is fitted with the whole mean taken off.
 """
 
 import argparse
@@ -228,6 +229,8 @@ def main():
     competing = copy.deepcopy(stored)
     centre(competing, share * image_mean, text_mean)
     centre(stored, image_mean, text_mean)
+    whole = {n: t.every_other(0) for n, t in stored["tasks"].items()}
+    one_place = OpenSet().fit(all_trials(whole, torch.Generator().manual_seed(0)))
     halves = [{n: t.every_other(k) for n, t in competing["tasks"].items()} for k in (0, 1)]
     fitting, checking = (all_trials(h, torch.Generator().manual_seed(k)) for k, h in enumerate(halves))
     fitted = OpenSet().fit(fitting)
@@ -242,7 +245,8 @@ def main():
         print("random sets, fitted", json.dumps(report(checking, fitted)))
         for size in SIZES:
             print(size, "labels", json.dumps(report([t for t in checking if t[1].shape[1] == size], fitted)))
-        table = {"temperature": trained / scale, "null_logit": float(fitted.null), "label_centring": share}
+        table = {"temperature": trained / scale, "null_logit": float(fitted.null), "label_centring": share,
+                 "one_place": [trained / float(one_place.scale.exp()), float(one_place.null)]}
         table.update(match_pairs(stored))
     table.update(image_mean=image_mean.tolist(), text_mean=text_mean.tolist())
     with open(os.path.join(arguments.folder, "calibration.json"), "w", encoding="utf-8") as file:
