@@ -10,7 +10,7 @@ use crate::index::format::LOCK;
 /// The lock; the system releases it when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -33,7 +33,15 @@ impl Lock {
         }
         // Only for the message above: the lock holds without it, so a full disk does no harm.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Lock {
+    /// Lets go by name. Closing the file is not enough: a child process that is just being started has a copy of it
+    /// until its own program runs, and would keep the lock for that moment.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }
 
@@ -45,5 +53,21 @@ fn holder(file: &mut File) -> String {
         (Ok(_), Ok(number)) if number == std::process::id() => "this process".into(),
         (Ok(_), Ok(number)) => format!("process {number}"),
         _ => "another process".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_the_file_does_not_keep_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = Lock::take(folder.path()).unwrap();
+        let copy = lock.file.try_clone().unwrap();
+        assert!(matches!(Lock::take(folder.path()), Err(IndexError::Locked { .. })));
+        drop(lock);
+        Lock::take(folder.path()).unwrap();
+        drop(copy);
     }
 }
