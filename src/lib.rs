@@ -23,6 +23,7 @@
 #![deny(missing_docs)]
 
 pub mod bench;
+mod capped;
 mod embedding;
 mod encode;
 pub mod eval;

@@ -132,9 +132,15 @@ pub fn embed_pairs(
         progress.set(texts.len());
     }
     drop(progress);
-    let usage = |e: sextant::space::SpaceError| {
-        Failure::Usage(format!("no usable pairs of pictures and captions: {e}"))
-    };
+    if texts.is_empty() {
+        let folder = if folder == Path::new("") { Path::new(".") } else { folder };
+        return Err(Failure::Usage(format!(
+            "{}: none of the table's pictures can be read there (--images names another folder)",
+            folder.display()
+        )));
+    }
+    let usage =
+        |e: sextant::space::SpaceError| Failure::Usage(format!("pictures and captions: {e}"));
     let (images, texts) = (
         Points::from_embeddings(&images).map_err(usage)?,
         Points::from_embeddings(&texts).map_err(usage)?,

@@ -47,6 +47,10 @@ pub fn learn(
     };
     let labels = compile_set(&set, templates, encoder, global)?;
     let (embeddings, classes, failed) = embed(&folders, encoder, global)?;
+    if embeddings.is_empty() {
+        let folder = folder.display();
+        return Err(Failure::Usage(format!("{folder}: none of its folders has a usable picture")));
+    }
     let scorer = Scorer::new(&labels, encoder.package().manifest(), ScoreOptions::default());
     let named = embeddings.iter().map(|embedding| logits(&scorer, embedding)).collect();
     let unfit = |e: SpaceError| Failure::Usage(format!("{}: {e}", folder.display()));

@@ -7,7 +7,7 @@ use sextant::index::{Filter, Index, Reader, ScanOptions};
 use sextant::space::{HubCorrection, Points, Similarities, hub_discounts, sample};
 use sextant::{CompiledLabels, Embedding, Encoder, Modality, TextCache};
 
-use super::inputs::{embed_each, expand};
+use super::inputs::{embed_each, expand, read_texts};
 use super::progress::Progress;
 use super::search::Found;
 use super::{Failure, Global};
@@ -90,7 +90,7 @@ fn points_of(queries: &[Embedding], name: &str) -> Result<Points, Failure> {
 
 fn texts(path: &Path, encoder: &Encoder, global: &Global) -> Result<Vec<Embedding>, Failure> {
     let wrong = |e: &dyn std::fmt::Display| Failure::Usage(format!("{}: {e}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|e| wrong(&e))?;
+    let text = read_texts(path, None).map_err(|e| wrong(&e))?;
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let chosen = sample(lines.len(), MOST, SEED);
     let mut cache = TextCache::open(encoder.space(), encoder.dimension());

@@ -10,6 +10,23 @@ use walkdir::WalkDir;
 use super::output::complain;
 use super::progress::Progress;
 
+/// Longest file of texts, in bytes.
+const LONGEST_TEXTS: u64 = 64 << 20;
+
+/// A file of texts, one a line, of at most `limit` bytes (64 MiB are enough for any): the reason why
+/// not, where it is none. A pipe or a device without end stops at the limit.
+pub fn read_texts(path: &Path, limit: Option<u64>) -> Result<String, String> {
+    use std::io::Read;
+    let limit = limit.unwrap_or(LONGEST_TEXTS);
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    if bytes.len() as u64 > limit {
+        return Err(format!("more than the {limit} bytes allowed"));
+    }
+    String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())
+}
+
 /// File name extensions taken from a folder. A file named by the user is tried whatever it is
 /// called.
 const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp", "tif", "tiff"];

@@ -16,6 +16,7 @@ use super::hubs::{self, HubArgs};
 use super::inputs::{self, expand};
 use super::output::{complain, json_line, six_digits, stdout};
 use super::progress::Progress;
+use super::row::on_one_line;
 use super::where_::check_places;
 use super::{Failure, Format, Global, Outcome};
 
@@ -170,7 +171,7 @@ impl LabelSource {
                         .to_owned(),
                 ));
             }
-            return CompiledLabels::load(path, encoder.space())
+            return CompiledLabels::load(path, encoder.space(), encoder.dimension())
                 .map_err(|e| Failure::Unfit(e.to_string()));
         }
         let set = LabelSet::from_argument(labels).map_err(label_failure)?;
@@ -185,8 +186,8 @@ pub fn compile_set(
     encoder: &Encoder,
     global: &Global,
 ) -> Result<CompiledLabels, Failure> {
-    sextant::check_templates(templates).map_err(label_failure)?;
-    for name in &set.duplicates {
+    sextant::check_templates(templates, "--template").map_err(label_failure)?;
+    for name in set.duplicates.iter().filter(|_| !global.quiet) {
         complain(&format!("label \"{name}\" is listed more than once: counted as one"));
     }
     let templates = (!templates.is_empty()).then_some(templates);
@@ -206,10 +207,13 @@ pub fn compile_set(
 /// A wrong list is wrong usage; a wrong file is a label set that does not fit.
 pub fn label_failure(error: LabelError) -> Failure {
     match &error {
-        LabelError::Missing { .. } | LabelError::Template { .. } => {
-            Failure::Usage(error.to_string())
-        }
-        LabelError::NoLabels { file } | LabelError::Parents { file, .. } if file == "--labels" => {
+        LabelError::Missing { .. } => Failure::Usage(error.to_string()),
+        LabelError::Template { file, .. }
+        | LabelError::NoLabels { file }
+        | LabelError::Name { file, .. }
+        | LabelError::Parents { file, .. }
+            if file.starts_with("--") =>
+        {
             Failure::Usage(error.to_string())
         }
         _ => Failure::Unfit(error.to_string()),
@@ -287,8 +291,10 @@ impl<W: Write> Printer<W> {
             .labels
             .iter()
             .map(|label| match label.score {
-                Some(score) => format!("{} {score:.2}", label.name),
-                None => format!("{} (similarity {:.3})", label.name, label.similarity),
+                Some(score) => format!("{} {score:.2}", on_one_line(&label.name)),
+                None => {
+                    format!("{} (similarity {:.3})", on_one_line(&label.name), label.similarity)
+                }
             })
             .collect();
         let answer = match (labelling.unknown, shown.is_empty()) {
@@ -296,7 +302,7 @@ impl<W: Write> Printer<W> {
             (true, false) => format!("unknown (perhaps {})", shown.join(", ")),
             (false, _) => shown.join(", "),
         };
-        writeln!(self.out, "{}: {answer}", path.display())
+        writeln!(self.out, "{}: {answer}", on_one_line(&path.to_string_lossy()))
     }
 
     fn finish(mut self) -> std::io::Result<()> {

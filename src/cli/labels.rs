@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use sextant::LabelSet;
+use sextant::{CompiledLabels, LabelSet};
 
 use super::label::{compile_set, label_failure};
 use super::output::complain;
@@ -29,9 +29,15 @@ pub enum LabelsCommand {
 pub fn run(command: &LabelsCommand, global: &Global) -> Result<Outcome, Failure> {
     let LabelsCommand::Compile { file, output, template } = command;
     let encoder = global.encoder()?;
+    if CompiledLabels::is_compiled(file) {
+        let file = file.display();
+        return Err(Failure::Usage(format!(
+            "{file}: holds compiled labels already: give the label file they were made from"
+        )));
+    }
     let set = LabelSet::from_file(file).map_err(label_failure)?;
     let compiled = compile_set(&set, template, &encoder, global)?;
-    compiled.save(output).map_err(|e| Failure::Usage(e.to_string()))?;
+    compiled.save(output).map_err(|e| Failure::Failed(e.to_string()))?;
     if !global.quiet {
         let count = compiled.labels().len();
         let space = compiled.space().short();

@@ -7,9 +7,17 @@ use serde::Serialize;
 
 use super::Format;
 
-/// Prints a message to the person at the terminal.
+/// Prints a message to the person at the terminal. It may repeat names of files and words of other
+/// people's: whatever is in them cannot steer the terminal.
 pub fn complain(message: &str) {
-    let _ = writeln!(io::stderr().lock(), "sextant: {message}");
+    let mut shown = String::with_capacity(message.len());
+    for c in message.chars() {
+        match c.is_control() && c != '\n' {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    let _ = writeln!(io::stderr().lock(), "sextant: {shown}");
 }
 
 /// Prints one object as a line of JSON.

@@ -16,6 +16,9 @@ use super::{Failure, Format, Global, Outcome};
 /// Neighbours whose loss is reported.
 const NEIGHBOURS: usize = 10;
 
+/// Fewest pictures: each half has so many neighbours and itself.
+const FEWEST: usize = 2 * (NEIGHBOURS + 1);
+
 /// Rows of one commit when an index is shortened.
 const BATCH: usize = 1024;
 
@@ -74,6 +77,14 @@ pub fn run(args: &PcaArgs, global: &Global) -> Result<Outcome, Failure> {
     let reader = Index::open(&args.index)?;
     reader.expect_space(package.space())?;
     let (fitted, measured) = halves(&reader, args)?;
+    let pictures = fitted.rows() + measured.rows();
+    if pictures < FEWEST {
+        return Err(Failure::Usage(format!(
+            "{}: {pictures} pictures are too few: at least {FEWEST} are needed, half of them to fit \
+             the axes to and half to measure on",
+            args.index.display()
+        )));
+    }
     let usage = |e: SpaceError| Failure::Usage(format!("{}: {e}", args.index.display()));
     let most = reader.dimension().min(fitted.rows());
     if let Some(dims) = args.dims.filter(|&dims| dims as usize > most) {
@@ -112,8 +123,9 @@ fn halves(reader: &Reader, args: &PcaArgs) -> Result<(Points, Points), Failure> 
         let of_part = chosen.iter().enumerate().filter(|(at, _)| at % 2 == odd);
         let points: Vec<Embedding> =
             of_part.map(|(_, &place)| reader.embedding(rows[place])).collect::<Result<_, _>>()?;
-        Points::from_embeddings(&points)
-            .map_err(|e| Failure::Usage(format!("{}: too few pictures: {e}", args.index.display())))
+        let values = points.iter().flat_map(Embedding::values).copied().collect();
+        Points::new(values, reader.dimension())
+            .map_err(|e| Failure::Unfit(format!("{}: {e}", args.index.display())))
     };
     Ok((part(0)?, part(1)?))
 }

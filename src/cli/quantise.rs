@@ -10,7 +10,7 @@ use sextant::{
     quantise_package,
 };
 
-use super::inputs::expand;
+use super::inputs::{expand, read_texts};
 use super::output::{complain, json_line, stdout};
 use super::progress::Progress;
 use super::{Failure, Format, Global, Outcome};
@@ -111,7 +111,7 @@ fn pictures(args: &QuantiseArgs) -> Result<Vec<PathBuf>, Failure> {
 fn texts(args: &QuantiseArgs, templates: &[String]) -> Result<Vec<String>, Failure> {
     let most = args.samples as usize;
     if let Some(path) = &args.texts {
-        let content = std::fs::read_to_string(path)
+        let content = read_texts(path, None)
             .map_err(|e| Failure::Usage(format!("{}: cannot be read: {e}", path.display())))?;
         let lines = content.lines().map(str::trim).filter(|line| !line.is_empty());
         return Ok(lines.take(most).map(str::to_owned).collect());

@@ -9,7 +9,7 @@ use sextant::index::{
 use sextant::space::{Centres, SpaceError, combine_centred, interpolate_centred};
 use sextant::{Embedding, EncodeError, Encoder, Modality};
 
-use super::inputs::{embed_each, expand, is_written_as_path};
+use super::inputs::{embed_each, expand, is_written_as_path, read_texts};
 use super::output::complain;
 use super::progress::Progress;
 use super::row::shown_key;
@@ -200,11 +200,7 @@ impl Asker<'_> {
             few(points.len())?;
             return Ok(points);
         }
-        let size = std::fs::metadata(&path).map_err(|e| wrong(e.to_string()))?.len();
-        if size > LONGEST_SET {
-            return Err(wrong(format!("{size} bytes are more than the {LONGEST_SET} allowed")));
-        }
-        let text = std::fs::read_to_string(&path).map_err(|e| wrong(e.to_string()))?;
+        let text = read_texts(&path, Some(LONGEST_SET)).map_err(wrong)?;
         let lines: Vec<&str> =
             text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         few(lines.len())?;

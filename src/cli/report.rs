@@ -1,5 +1,6 @@
 //! `sextant space report`.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,9 @@ const BLURRED: usize = 60;
 /// Bins of the calibration error.
 const BINS: usize = 15;
 
+/// What one picture alone does not allow.
+const OTHERS: &str = "comparing with captions of other pictures";
+
 /// Arguments of `space report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -40,7 +44,7 @@ pub struct ReportArgs {
     #[command(flatten)]
     labels: LabelSource,
     /// Similarity from which two names of a label set are too close
-    #[arg(long, value_name = "S", default_value_t = 0.9)]
+    #[arg(long, value_name = "S", default_value_t = 0.9, value_parser = parse_similarity, allow_negative_numbers = true)]
     too_close: f32,
     /// Also write one HTML page with plots and explanations
     #[arg(long, value_name = "FILE")]
@@ -51,6 +55,13 @@ pub struct ReportArgs {
     /// Decides which rows are sampled
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+}
+
+fn parse_similarity(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if (-1.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("a similarity lies between -1 and 1".to_owned()),
+    }
 }
 
 /// Runs the command.
@@ -83,21 +94,24 @@ pub fn run(args: &ReportArgs, global: &Global) -> Result<Outcome, Failure> {
 
 fn of_index(path: &Path, args: &ReportArgs) -> Result<(ReportInput, usize), Failure> {
     let unfit = |e: sextant::index::IndexError| Failure::Unfit(e.to_string());
-    let reader = Index::open(path).map_err(unfit)?;
-    let points = |modality| -> Result<Option<Points>, Failure> {
+    let reader = Index::open(path)?;
+    let points = |modality| -> Result<(Option<Points>, usize), Failure> {
         let rows = reader
             .matching(&Filter { modality: Some(modality), ..Filter::default() })
             .map_err(unfit)?;
-        // More than are measured, so that a report says how many there are; never all of millions.
+        // No more than are measured: never all of millions.
         let chosen: Vec<u32> =
             sample(rows.len(), args.sample as usize, args.seed).iter().map(|&i| rows[i]).collect();
-        gathered(&reader, &chosen)
+        Ok((gathered(&reader, &chosen)?, rows.len()))
     };
+    let ((images, all_images), (texts, all_texts)) =
+        (points(Modality::Image)?, points(Modality::Text)?);
     let input = ReportInput {
         subject: path.display().to_string(),
         space: reader.space().short(),
-        images: points(Modality::Image)?,
-        texts: points(Modality::Text)?,
+        images,
+        texts,
+        of_rows: [all_images, all_texts],
         ..ReportInput::default()
     };
     Ok((input, 0))
@@ -180,6 +194,9 @@ fn calibration_error(
     let manifest = encoder.package().manifest();
     let embedding =
         |modality, values: &[f32]| Embedding::new(encoder.space(), modality, values.to_vec()).ok();
+    if pairs.images().rows() < 2 {
+        return Some(Err(SpaceError::TooFewRows { what: OTHERS, needed: 2, found: 1 }));
+    }
     let mut answers = Vec::new();
     for caption in 0..pairs.len() {
         let text = embedding(Modality::Text, pairs.texts().row(caption))?;
@@ -202,7 +219,6 @@ fn leakage(
     encoder: &Encoder,
     global: &Global,
 ) -> Result<f64, SpaceError> {
-    const WHAT: &str = "background leakage";
     let step = table.len().div_ceil(BLURRED).max(1);
     let chosen: Vec<&(String, String)> = table.iter().step_by(step).copied().collect();
     let texts: Vec<Option<Embedding>> =
@@ -212,27 +228,33 @@ fn leakage(
     let changes: Vec<[f32; 2]> = (0..chosen.len())
         .into_par_iter()
         .filter_map(|place| {
-            let change = change(&chosen[place].0, place, &texts, folder, encoder);
+            let change = change(&chosen, place, &texts, folder, encoder);
             progress.set(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
             change
         })
         .collect();
     let total = |side: usize| changes.iter().map(|c| f64::from(c[side])).sum::<f64>();
-    if changes.is_empty() || total(0) <= 0.0 {
-        return Err(SpaceError::TooFewRows { what: WHAT, needed: 1, found: changes.len() });
+    if changes.is_empty() {
+        let pictures: HashSet<&str> = chosen.iter().map(|(file, _)| file.as_str()).collect();
+        let found = pictures.len();
+        return Err(SpaceError::TooFewRows { what: OTHERS, needed: 2, found });
+    }
+    if total(0) <= 0.0 {
+        return Err(SpaceError::NoAdvantage { pairs: changes.len() });
     }
     Ok(1.0 - total(1) / total(0))
 }
 
-/// What a picture's caption has over the others, before and after the blur; `None` when the
-/// picture cannot be read.
+/// What a picture's caption has over those of other pictures, before and after the blur; `None`
+/// when there are no others, or the picture cannot be read.
 fn change(
-    file: &str,
+    table: &[&(String, String)],
     place: usize,
     texts: &[Option<Embedding>],
     folder: &Path,
     encoder: &Encoder,
 ) -> Option<[f32; 2]> {
+    let file = &table[place].0;
     let path = folder.join(file);
     let source = path.display().to_string();
     let picture = decode_file(&path, encoder.limits()).ok()?;
@@ -244,11 +266,11 @@ fn change(
         let others: Vec<f32> = texts
             .iter()
             .enumerate()
-            .filter(|(other, _)| *other != place)
+            .filter(|(other, _)| table[*other].0 != *file)
             .filter_map(|(_, other)| whole.similarity(other.as_ref()?).ok())
             .collect();
-        let mean = others.iter().sum::<f32>() / others.len().max(1) as f32;
-        Some(whole.similarity(text).ok()? - mean)
+        let mean = others.iter().sum::<f32>() / others.len() as f32;
+        (!others.is_empty()).then_some(whole.similarity(text).ok()? - mean)
     };
     Some([advantage(&picture)?, advantage(&blur_outside(&picture, region))?])
 }
@@ -264,6 +286,9 @@ fn print(found: &Report, format: Format) -> std::io::Result<()> {
             found.sampled,
             found.seed
         )?;
+        if let Some(remark) = found.remark() {
+            writeln!(out, "{remark}")?;
+        }
         for (of, group) in found.groups() {
             writeln!(out, "\n{of}")?;
             for figure in group {

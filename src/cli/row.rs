@@ -46,7 +46,8 @@ pub fn shown_tags(tags: &Tags) -> String {
     tags.join(" ")
 }
 
-fn on_one_line(text: &str) -> String {
+/// A name on one line of a terminal, whatever is in it.
+pub fn on_one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         match c.is_control() {

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use sextant::Encoder;
 use sextant::index::{Entry, Filter, Index, IndexError, Reader, ScanOptions};
-use sextant::space::{HubCorrection, Points};
+use sextant::space::{HubCorrection, Points, SpaceError};
 
 use super::contact_sheet;
 use super::hubs::{self, HubArgs};
@@ -93,7 +93,7 @@ pub fn run(args: &SearchArgs, global: &Global) -> Result<Outcome, Failure> {
     let filter = args.selection.filter();
     let bank = args.bank(&encoder, global)?;
     // What hubs push down, others further back come up for.
-    let most = if bank.is_some() { args.top.max(20) * 10 } else { args.top };
+    let most = if bank.is_some() { args.top.max(20).saturating_mul(10) } else { args.top };
     let mut found = find(&query, &reader, &encoder, &filter, most, args.fast)?;
     if let Some((bank, correction)) = bank {
         hubs::rerank(&mut found, &bank, &reader, correction)?;
@@ -159,7 +159,9 @@ fn expect_space(reader: &Reader, encoder: &Encoder, index: &Path) -> Result<(), 
 fn refuse(error: TermError) -> Result<Outcome, Failure> {
     let message = error.to_string();
     match error {
-        TermError::Query(_) | TermError::Cancelled => Err(Failure::Usage(message)),
+        TermError::Query(_) | TermError::Cancelled | TermError::Space(SpaceError::Antipodal) => {
+            Err(Failure::Usage(message))
+        }
         TermError::Index(error) => Err(error.into()),
         TermError::Encode(error) if error.is_model_fault() => Err(Failure::Unfit(message)),
         _ => Err(Failure::Failed(message)),

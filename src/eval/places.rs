@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::table::EvalError;
+use crate::capped::read_capped;
 use crate::space::place::{Region, Spot};
 
 /// Longest accepted file of annotations, in bytes.
@@ -60,10 +61,9 @@ struct Category {
 pub fn read_instances(path: &Path) -> Result<Vec<Thing>, EvalError> {
     let file = path.display().to_string();
     let unreadable = |reason| EvalError::Unreadable { file: file.clone(), reason };
-    if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_BYTES {
+    let Some(bytes) = read_capped(path, MAX_BYTES).map_err(unreadable)? else {
         return Err(EvalError::NotText { file });
-    }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
+    };
     let instances: Instances = serde_json::from_slice(&bytes)
         .map_err(|e| EvalError::Instances { file: file.clone(), reason: e.to_string() })?;
     let names: BTreeMap<u64, &str> =

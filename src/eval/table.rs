@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::capped::read_capped;
+
 /// Longest accepted table, in bytes.
 const MAX_BYTES: u64 = 1 << 30;
 
@@ -104,10 +106,9 @@ pub(super) fn rows<T>(
 ) -> Result<Vec<T>, EvalError> {
     let file = path.display().to_string();
     let unreadable = |reason| EvalError::Unreadable { file: file.clone(), reason };
-    if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_BYTES {
+    let Some(bytes) = read_capped(path, MAX_BYTES).map_err(unreadable)? else {
         return Err(EvalError::NotText { file });
-    }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
+    };
     let text = String::from_utf8(bytes).map_err(|_| EvalError::NotText { file: file.clone() })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());

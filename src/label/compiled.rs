@@ -8,9 +8,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::set::Label;
+use super::set::{Label, MAX_LABELS, check_name};
 use super::tree::Tree;
+use crate::capped::read_capped;
 use crate::embedding::{SpaceId, normalise};
+use crate::one_line::one_line;
 
 /// First bytes of a compiled label file.
 pub const MAGIC: &[u8; 8] = b"SXTLABEL";
@@ -174,23 +176,28 @@ impl CompiledLabels {
         })
     }
 
-    /// Reads a file that must belong to `space`.
+    /// Reads a file that must belong to `space`, of `dimension` numbers.
     ///
     /// # Errors
     /// [`CompiledError`], naming the file and the rule.
-    pub fn load(path: &Path, space: SpaceId) -> Result<Self, CompiledError> {
+    pub fn load(path: &Path, space: SpaceId, dimension: usize) -> Result<Self, CompiledError> {
         let file = path.display().to_string();
         let io = |reason| CompiledError::Io { file: file.clone(), reason };
-        if std::fs::metadata(path).map_err(io)?.len() > MAX_BYTES {
+        let Some(bytes) = read_capped(path, MAX_BYTES).map_err(io)? else {
             return Err(CompiledError::Length { file });
-        }
-        let compiled = Self::from_bytes(&std::fs::read(path).map_err(io)?, &file)?;
+        };
+        let compiled = Self::from_bytes(&bytes, &file)?;
         if compiled.space != space {
             return Err(CompiledError::Space {
                 file,
                 found: compiled.space.short(),
                 expected: space.short(),
             });
+        }
+        if compiled.dimension != dimension {
+            // Only a forged file has another length than its space.
+            let reason = format!("rows of {} numbers, not {dimension}", compiled.dimension);
+            return Err(CompiledError::Content { file, reason });
         }
         Ok(compiled)
     }
@@ -223,7 +230,7 @@ impl CompiledLabels {
         let length = || CompiledError::Length { file: file.to_owned() };
         let content = |reason: &str| CompiledError::Content {
             file: file.to_owned(),
-            reason: reason.to_owned(),
+            reason: one_line(reason),
         };
         let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| content("no SXTLABEL at its start"))?;
         let (version, rest) = rest.split_first_chunk::<4>().ok_or_else(length)?;
@@ -246,6 +253,13 @@ impl CompiledLabels {
             header.labels.len().checked_mul(header.dimension).and_then(|n| n.checked_mul(4));
         if expected != Some(rows.len()) || header.dimension == 0 {
             return Err(length());
+        }
+        if header.labels.len() > MAX_LABELS || header.classes.len() > MAX_LABELS {
+            return Err(content(&format!("more than the limit of {MAX_LABELS} labels")));
+        }
+        for label in &header.labels {
+            let names = std::iter::once(&label.name).chain(&label.parent);
+            names.into_iter().try_for_each(|name| check_name(name)).map_err(|e| content(&e))?;
         }
         if header.classes.iter().any(|&place| place >= header.labels.len()) {
             return Err(content("a class leads to a label that is not there"));
@@ -295,14 +309,31 @@ mod tests {
         }
     }
 
+    /// A checksum says that nothing was damaged, not that nobody wrote the file by hand.
+    #[test]
+    fn hand_made_names_are_refused() {
+        for name in ["a\u{1b}[2J", "a\nb", &"x".repeat(1001)] {
+            let mut labels = sample();
+            labels.labels[0].name = name.into();
+            let error = CompiledLabels::from_bytes(&labels.to_bytes(), "f").unwrap_err();
+            assert!(matches!(error, CompiledError::Content { .. }), "{error}");
+            assert!(
+                !error.to_string().chars().any(char::is_control) && error.to_string().len() < 200
+            );
+        }
+    }
+
     #[test]
     fn another_model_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("labels");
         sample().save(&path).unwrap();
-        let foreign = CompiledLabels::load(&path, SpaceId::from_bytes([4; 32]));
-        assert!(matches!(foreign, Err(CompiledError::Space { .. })));
-        assert!(CompiledLabels::load(&path, SpaceId::from_bytes([3; 32])).is_ok());
+        let load = |space, dimension| {
+            CompiledLabels::load(&path, SpaceId::from_bytes([space; 32]), dimension)
+        };
+        assert!(matches!(load(4, 2), Err(CompiledError::Space { .. })));
+        assert!(matches!(load(3, 3), Err(CompiledError::Content { .. })));
+        assert!(load(3, 2).is_ok());
         assert!(CompiledLabels::is_compiled(&path));
     }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::compiled::LabelName;
 use super::tree::Tree;
+use crate::capped::read_capped;
 use crate::one_line::one_line;
 
 /// Most labels a set may hold.
@@ -14,6 +15,12 @@ pub const MAX_LABELS: usize = 100_000;
 
 /// Most prompts one label may have.
 pub const MAX_PROMPTS: usize = 1_000;
+
+/// Longest name of a label, in bytes.
+pub const MAX_NAME_BYTES: usize = 1_000;
+
+/// Longest prompt, in bytes: far more than a text tower reads.
+pub const MAX_PROMPT_BYTES: usize = 10_000;
 
 /// Longest accepted label file, in bytes.
 pub const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -70,6 +77,24 @@ pub enum LabelError {
         /// The label.
         label: String,
     },
+    /// A name cannot be shown.
+    #[error("{file}: {reason}")]
+    Name {
+        /// The file, or the list.
+        file: String,
+        /// The name's beginning, and the rule it breaks.
+        reason: String,
+    },
+    /// A prompt is longer than [`MAX_PROMPT_BYTES`].
+    #[error(
+        "{file}: label \"{label}\" has a prompt of more than the limit of {MAX_PROMPT_BYTES} bytes"
+    )]
+    LongPrompt {
+        /// The file.
+        file: String,
+        /// The label.
+        label: String,
+    },
     /// Parents do not make a tree.
     #[error("{file}: {reason}: parents have to make a tree")]
     Parents {
@@ -79,8 +104,10 @@ pub enum LabelError {
         reason: String,
     },
     /// A template does not say where the name goes.
-    #[error("template \"{template}\" has no {{}} for the label's name to go")]
+    #[error("{file}: template \"{template}\" has no {{}} for the label's name to go")]
     Template {
+        /// The file, or the option.
+        file: String,
         /// The template.
         template: String,
     },
@@ -191,7 +218,7 @@ impl LabelSet {
             reason: one_line(&e.to_string()),
         })?;
         if let Some(templates) = &parsed.templates {
-            check_templates(templates)?;
+            check_templates(templates, file)?;
         }
         let shown = parsed.label.into_iter().map(|l| Label {
             name: l.name.trim().to_owned(),
@@ -216,6 +243,7 @@ impl LabelSet {
             return Err(LabelError::TooMany { file: file.to_owned() });
         }
         for label in entries.into_iter().filter(|label| !label.name.is_empty()) {
+            check_label(&label, file)?;
             if let Some(chain) = label.parent.as_deref().filter(|parent| parent.contains(" < ")) {
                 let reason = format!(
                     "label \"{}\" names more than its parent (list \"{chain}\" as a label of its own)",
@@ -223,12 +251,6 @@ impl LabelSet {
                 );
                 let reason = one_line(&reason);
                 return Err(LabelError::Parents { file: file.to_owned(), reason });
-            }
-            if label.prompts.len() > MAX_PROMPTS {
-                return Err(LabelError::TooManyPrompts {
-                    file: file.to_owned(),
-                    label: one_line(&label.name),
-                });
             }
             let negative = label.negative;
             let place = match places.get(&label.name) {
@@ -286,13 +308,49 @@ struct TomlLabel {
     parent: Option<String>,
 }
 
-/// Checks that every template says where the name goes.
+/// Checks that a name can be shown and that a text tower is not fed without end.
+fn check_label(label: &Label, file: &str) -> Result<(), LabelError> {
+    for name in std::iter::once(&label.name).chain(&label.parent) {
+        if let Err(reason) = check_name(name) {
+            return Err(LabelError::Name { file: file.to_owned(), reason });
+        }
+    }
+    if label.prompts.len() > MAX_PROMPTS {
+        let label = label.name.clone();
+        return Err(LabelError::TooManyPrompts { file: file.to_owned(), label });
+    }
+    if label.prompts.iter().any(|prompt| prompt.len() > MAX_PROMPT_BYTES) {
+        let label = label.name.clone();
+        return Err(LabelError::LongPrompt { file: file.to_owned(), label });
+    }
+    Ok(())
+}
+
+/// Whether a label may be called so: on one line of a terminal, of a page, of a message.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
+    let start: String = name.chars().take(40).collect();
+    let start = one_line(&start);
+    if name.len() > MAX_NAME_BYTES {
+        let length = name.len();
+        return Err(format!(
+            "the name \"{start}…\" has {length} bytes, more than the limit of {MAX_NAME_BYTES} (a name a line?)"
+        ));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(format!("the name \"{start}\" holds a control character: take it out"));
+    }
+    Ok(())
+}
+
+/// Checks that every template says where the name goes; `file` is named in errors.
 ///
 /// # Errors
 /// [`LabelError::Template`] with the first that does not.
-pub fn check_templates(templates: &[String]) -> Result<(), LabelError> {
+pub fn check_templates(templates: &[String], file: &str) -> Result<(), LabelError> {
     match templates.iter().find(|template| !template.contains("{}")) {
-        Some(template) => Err(LabelError::Template { template: one_line(template) }),
+        Some(template) => {
+            Err(LabelError::Template { file: file.to_owned(), template: one_line(template) })
+        }
         None => Ok(()),
     }
 }
@@ -316,10 +374,8 @@ fn read_text(path: &Path, file: &str) -> Result<String, LabelError> {
         std::io::ErrorKind::NotFound => LabelError::Missing { file: file.to_owned() },
         _ => LabelError::Unreadable { file: file.to_owned(), reason },
     };
-    if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_FILE_BYTES {
-        return Err(LabelError::TooLarge { file: file.to_owned() });
-    }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let bytes = read_capped(path, MAX_FILE_BYTES).map_err(unreadable)?;
+    let bytes = bytes.ok_or_else(|| LabelError::TooLarge { file: file.to_owned() })?;
     String::from_utf8(bytes).map_err(|e| LabelError::NotText {
         file: file.to_owned(),
         at: e.utf8_error().valid_up_to(),
@@ -364,6 +420,28 @@ mod tests {
             let error = LabelSet::from_argument(wrong);
             assert!(matches!(error, Err(LabelError::Parents { .. })), "{wrong}: {error:?}");
         }
+    }
+
+    #[test]
+    fn names_and_prompts_have_a_length_and_no_control_characters() {
+        let long = "x".repeat(MAX_NAME_BYTES + 1);
+        for text in [&*long, "a\u{0}b", "a\u{1b}[2J", &format!("a < {long}")] {
+            let error = LabelSet::from_lines(text, "f").unwrap_err();
+            assert!(matches!(error, LabelError::Name { .. }), "{error}");
+            assert!(error.to_string().len() < 200, "{error}");
+        }
+        assert!(LabelSet::from_lines(&long[1..], "f").is_ok());
+        let prompt = |length: usize| format!("a\t{}", "x".repeat(length));
+        assert!(LabelSet::from_lines(&prompt(MAX_PROMPT_BYTES), "f").is_ok());
+        let error = LabelSet::from_lines(&prompt(MAX_PROMPT_BYTES + 1), "f").unwrap_err();
+        assert!(matches!(error, LabelError::LongPrompt { .. }), "{error}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_without_end_is_too_large() {
+        let error = LabelSet::from_file(Path::new("/dev/zero")).unwrap_err();
+        assert!(matches!(error, LabelError::TooLarge { .. }), "{error}");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use super::compiled::LabelName;
 pub(super) enum TreeFault {
     /// A label is its own ancestor.
     Cycle(String),
+    /// A label has more than [`MAX_DEPTH`] ancestors.
+    Deep(String),
     /// A hidden label has or is a parent.
     Hidden(String),
 }
@@ -17,6 +19,9 @@ impl std::fmt::Display for TreeFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Cycle(name) => write!(f, "label \"{name}\" is its own ancestor"),
+            Self::Deep(name) => {
+                write!(f, "label \"{name}\" has more than the limit of {MAX_DEPTH} ancestors")
+            }
             Self::Hidden(name) => {
                 write!(f, "hidden label \"{name}\" can neither have a parent nor be one")
             }
@@ -82,7 +87,7 @@ impl Tree {
             while let Some(above) = self.nodes[at].parent {
                 steps += 1;
                 if steps > MAX_DEPTH || above == start {
-                    return Err(TreeFault::Cycle(self.nodes[start].name.clone()));
+                    return Err(self.endless(start));
                 }
                 self.nodes[above].members.extend(members);
                 at = above;
@@ -92,6 +97,14 @@ impl Tree {
             }
         }
         Ok(())
+    }
+
+    /// Why the way up from `start` is longer than any that is allowed.
+    fn endless(&self, start: usize) -> TreeFault {
+        let above = |&at: &usize| self.nodes[at].parent;
+        let way = std::iter::successors(Some(start), above).take(self.nodes.len() + 1);
+        let name = self.nodes[start].name.clone();
+        if way.count() > self.nodes.len() { TreeFault::Cycle(name) } else { TreeFault::Deep(name) }
     }
 
     /// All shown names.
@@ -186,7 +199,13 @@ mod tests {
         assert_eq!(Tree::new(&circle), Err(TreeFault::Cycle("a".into())));
         assert!(Tree::new(&[label("a", Some("a"))]).is_err());
         let lasso = [label("a", Some("b")), label("b", Some("c")), label("c", Some("b"))];
-        assert!(Tree::new(&lasso).is_err());
+        assert_eq!(Tree::new(&lasso), Err(TreeFault::Cycle("a".into())));
+        let chain = |length: usize| -> Vec<LabelName> {
+            let names = (0..length).map(|i| (format!("l{i}"), format!("l{}", i + 1)));
+            names.map(|(name, parent)| label(&name, Some(&parent))).collect()
+        };
+        assert!(Tree::new(&chain(MAX_DEPTH)).is_ok());
+        assert_eq!(Tree::new(&chain(MAX_DEPTH + 1)), Err(TreeFault::Deep("l0".into())));
         let hidden = LabelName { negative: true, ..label("wall", None) };
         assert!(Tree::new(&[label("a", Some("wall")), hidden.clone()]).is_err());
         assert!(Tree::new(&[LabelName { parent: Some("a".into()), ..hidden }]).is_err());

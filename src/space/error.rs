@@ -33,7 +33,7 @@ pub enum SpaceError {
     },
     /// A measurement needs more rows.
     #[error(
-        "{what} needs at least {needed} rows, but there are {found}: give more pictures or texts"
+        "too few rows for {what} ({found}, and {needed} are needed): give more pictures or texts"
     )]
     TooFewRows {
         /// The measurement.
@@ -94,9 +94,17 @@ pub enum SpaceError {
         /// What it was.
         value: f64,
     },
+    /// Captions fit other pictures as well as their own, so that there is nothing to lose.
+    #[error(
+        "{pairs} captions fit their pictures no better than others do: check that they belong together"
+    )]
+    NoAdvantage {
+        /// Pairs compared.
+        pairs: usize,
+    },
     /// A class of examples has too few pictures.
     #[error(
-        "class \"{class}\" has {found} usable examples, but needs {needed}: add pictures to its folder"
+        "class \"{class}\" has too few usable examples ({found}, and {needed} are needed): add pictures to its folder"
     )]
     FewExamples {
         /// The class.

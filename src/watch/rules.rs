@@ -21,6 +21,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::WatchError;
+use crate::capped::read_capped;
 use crate::one_line::one_line;
 
 /// Every key of a rule.
@@ -151,11 +152,9 @@ impl Rules {
     pub fn load(path: &Path) -> Result<Self, WatchError> {
         let file = path.display().to_string();
         let refuse = |reason: String| WatchError::Rules { file: file.clone(), reason };
-        let length = std::fs::metadata(path).map_err(|e| refuse(e.to_string()))?.len();
-        if length > MAX_FILE {
-            return Err(refuse("a rules file has at most 1 MiB".to_owned()));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
+        let bytes = read_capped(path, MAX_FILE).map_err(|e| refuse(e.to_string()))?;
+        let bytes = bytes.ok_or_else(|| refuse("a rules file has at most 1 MiB".to_owned()))?;
+        let text = String::from_utf8(bytes).map_err(|_| refuse("not UTF-8 text".to_owned()))?;
         Self::parse(&text, &file)
     }
 

@@ -83,7 +83,9 @@ fn reports_on_label_sets_name_what_is_too_close() {
     let page = std::fs::read_to_string(page).unwrap();
     assert!(page.contains("<svg") && page.contains("couch"));
     assert_eq!(run(&["space", "report"], &[]).code, 2);
-    assert_eq!(run(&["space", "report", "no/such/index"], &[]).code, 3);
+    assert_eq!(run(&["space", "report", "no/such/index"], &[]).code, 2);
+    let limit = ["space", "report", "--labels", "sofa,couch", "--too-close", "NaN"];
+    assert_eq!(run(&limit, &[]).code, 2);
 }
 
 #[test]
@@ -94,11 +96,36 @@ fn alignment_refuses_too_few_pairs_and_missing_pictures() {
     std::fs::write(&table, "cat.jpg\ta cat\ngone.jpg\ta dog\n").unwrap();
     let said = run(&["space", "align"], &[&table]);
     assert_eq!(said.code, 2);
-    assert!(said.err.contains("gone.jpg") && said.err.contains("at least 50"), "{}", said.err);
+    assert!(said.err.contains("gone.jpg") && said.err.contains("50 are needed"), "{}", said.err);
     std::fs::write(&table, "gone.jpg\ta dog\n").unwrap();
-    assert_eq!(run(&["space", "align"], &[&table]).code, 2);
+    let said = run(&["space", "align"], &[&table]);
+    assert!(said.code == 2 && said.err.contains("none of the table's pictures"), "{}", said.err);
     std::fs::write(&table, "").unwrap();
     assert_eq!(run(&["space", "align"], &[&table]).code, 2);
+}
+
+#[test]
+fn one_picture_is_too_few_for_axes_and_random_pairs() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::copy(photo("cat.jpg"), home.path().join("cat.jpg")).unwrap();
+    let index = home.path().join("index");
+    assert_eq!(run(&["index", "add"], &[&index, &home.path().join("cat.jpg")]).code, 0);
+    let said = run(&["space", "pca"], &[&index]);
+    assert!(said.code == 2 && said.err.contains("at least 22"), "{}", said.err);
+    // Two captions of one picture: none is another picture's.
+    let table = home.path().join("pairs.tsv");
+    std::fs::write(&table, "cat.jpg\ta cat\ncat.jpg\ta pet\n").unwrap();
+    let captions = table.to_str().unwrap();
+    let said = run(&["space", "report", "--format", "json", "--captions", captions], &[]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let report = &said.json()[0];
+    let figures = report["figures"].as_array().unwrap();
+    for key in ["area_under_curve", "calibration_error", "leakage"] {
+        let figure = figures.iter().find(|figure| figure["key"] == key).unwrap();
+        assert!(figure["value"].is_null(), "{figure}");
+        assert!(figure["reason"].as_str().unwrap().contains("other pictures"), "{figure}");
+    }
+    assert!(figures.iter().all(|figure| figure["verdict"] == "neutral"), "{report}");
 }
 
 #[test]

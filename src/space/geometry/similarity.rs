@@ -60,29 +60,31 @@ pub fn paired_similarities(left: &Points, right: &Points) -> Result<Vec<f32>, Sp
     Ok(left.iter().zip(right.iter()).map(|(a, b)| dot(a, b)).collect())
 }
 
-/// Cosines of `count` random pairs, one row of each side, partners (equal rows) left out; `seed`
-/// decides which.
+/// Cosines of `count` random pairs of a picture and a text that is not its own; `owners[text]` is
+/// the row of the text's picture (a picture may have several texts), and `seed` decides which.
 ///
 /// # Errors
-/// [`SpaceError::TooFewRows`] unless both sides have rows and there is a pair of two different
-/// row numbers; [`SpaceError::Dimension`].
+/// [`SpaceError::TooFewRows`] below two pictures or without a text; [`SpaceError::Unpaired`] unless
+/// each text has an owner; [`SpaceError::Dimension`].
 pub fn random_similarities(
-    left: &Points,
-    right: &Points,
+    images: &Points,
+    texts: &Points,
+    owners: &[usize],
     count: usize,
     seed: u64,
 ) -> Result<Vec<f32>, SpaceError> {
-    left.same_dimension(right)?;
-    left.need("random pairs", 1)?;
-    right.need("random pairs", 1)?;
-    if left.rows() == 1 && right.rows() == 1 {
-        return Err(SpaceError::TooFewRows { what: "random pairs", needed: 2, found: 1 });
+    const WHAT: &str = "comparing with captions of other pictures";
+    images.same_dimension(texts)?;
+    images.need(WHAT, 2)?;
+    texts.need(WHAT, 1)?;
+    if owners.len() != texts.rows() {
+        return Err(SpaceError::Unpaired { left: owners.len(), right: texts.rows() });
     }
     let mut dice = Dice::new(seed);
     let pair = || loop {
-        let (a, b) = (dice.below(left.rows()), dice.below(right.rows()));
-        if a != b {
-            return dot(left.row(a), right.row(b));
+        let (image, text) = (dice.below(images.rows()), dice.below(texts.rows()));
+        if owners[text] != image {
+            return dot(images.row(image), texts.row(text));
         }
     };
     Ok(std::iter::repeat_with(pair).take(count).collect())
@@ -133,9 +135,12 @@ mod tests {
     #[test]
     fn random_pairs_are_no_partners() {
         let axes = Points::new(vec![1.0, 0.0, 0.0, 1.0], 2).unwrap();
-        assert!(random_similarities(&axes, &axes, 50, 3).unwrap().iter().all(|&s| s == 0.0));
+        let drawn = |owners: &[usize]| random_similarities(&axes, &axes, owners, 50, 3);
+        assert!(drawn(&[0, 1]).unwrap().iter().all(|&s| s == 0.0));
+        assert!(drawn(&[1, 0]).unwrap().iter().all(|&s| s == 1.0));
+        assert!(matches!(drawn(&[0]), Err(SpaceError::Unpaired { .. })));
         assert_eq!(paired_similarities(&axes, &axes), Ok(vec![1.0, 1.0]));
         let one = axes.select(&[0]);
-        assert!(random_similarities(&one, &one, 1, 0).is_err());
+        assert!(random_similarities(&one, &axes, &[0, 0], 1, 0).is_err());
     }
 }

@@ -39,7 +39,7 @@ const ALL: [Explanation; 22] = [
         title: "Uniformity",
         meaning: "How evenly points cover the sphere: 0 when all are one point, about -4 for an even cover.",
         source: "Wang and Isola 2020",
-        advice: "Pictures of one scene bunch together by nature; where they should not, centre them (a package's image_mean) before comparing.",
+        advice: "Pictures of one scene, and texts of one form, bunch together by nature; where they should not, centre them (a package's image_mean, text_mean) before comparing.",
         bounds: Some([-2.0, -1.0]),
     },
     Explanation {

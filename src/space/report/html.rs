@@ -26,6 +26,9 @@ pub(super) fn page(report: &Report) -> String {
         report.sampled,
         report.seed,
     );
+    if let Some(remark) = report.remark() {
+        let _ = write!(page, "<p>{}</p>", escape(&remark));
+    }
     summary(&mut page, report);
     if let (Some(matching), Some(random)) = (&report.matching, &report.random) {
         let _ = write!(
@@ -58,6 +61,9 @@ pub(super) fn page(report: &Report) -> String {
 fn summary(page: &mut String, report: &Report) {
     let bad: Vec<&Figure> =
         report.figures.iter().filter(|figure| figure.verdict == Verdict::Bad).collect();
+    if report.figures.iter().all(|figure| figure.verdict == Verdict::Neutral) {
+        return;
+    }
     if bad.is_empty() {
         page.push_str("<p class=\"good\">Nothing looks bad by the rules of thumb used here.</p>");
         return;

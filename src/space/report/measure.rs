@@ -21,6 +21,8 @@ const DIMENSION_NEIGHBOURS: usize = 20;
 const BINS: usize = 60;
 /// Random pairs drawn.
 const RANDOM_PAIRS: usize = 20_000;
+/// Rows below which a figure is shown and not judged: the rules of thumb are of sets to search in.
+pub(super) const FEWEST_JUDGED: usize = 50;
 /// Most confusable names listed.
 const CONFUSIONS: usize = 50;
 
@@ -35,6 +37,8 @@ pub struct ReportInput {
     pub images: Option<Points>,
     /// Texts (captions, labels), if there are any.
     pub texts: Option<Points>,
+    /// How many pictures and texts there are, where not all of them are given here.
+    pub of_rows: [usize; 2],
     /// For each text, the row of its picture, when they are captions.
     pub owners: Option<Vec<usize>>,
     /// Names of the texts, when they are labels; the similarity at which two are too close; and
@@ -57,15 +61,16 @@ pub struct ReportInput {
 /// [`SpaceError::NoTerms`] without any rows; [`SpaceError::Dimension`] or
 /// [`SpaceError::Unpaired`] when the parts do not fit together.
 pub fn report(input: &ReportInput, step: &dyn Fn(usize, usize)) -> Result<Report, SpaceError> {
-    let rows = |points: &Option<Points>| points.as_ref().map_or(0, Points::rows);
+    let rows =
+        |points: &Option<Points>, all: usize| all.max(points.as_ref().map_or(0, Points::rows));
     let any = input.images.as_ref().or(input.texts.as_ref()).ok_or(SpaceError::NoTerms)?;
     let part = |points: &Points| points.select(&sample(points.rows(), input.sample, input.seed));
     let mut report = Report {
         subject: input.subject.clone(),
         space: input.space.clone(),
         dimension: any.dimension(),
-        images: rows(&input.images),
-        texts: rows(&input.texts),
+        images: rows(&input.images, input.of_rows[0]),
+        texts: rows(&input.texts, input.of_rows[1]),
         sampled: input.sample,
         seed: input.seed,
         figures: Vec::new(),
@@ -97,8 +102,9 @@ pub fn report(input: &ReportInput, step: &dyn Fn(usize, usize)) -> Result<Report
     if let (Some(texts), Some((names, limit, scale))) = (&input.texts, &input.labels) {
         label_figures(&mut report, texts, names, *limit, *scale);
     }
+    let given = [&input.images, &input.texts].into_iter().flatten().map(Points::rows).min();
     for (key, of, value) in &input.extra {
-        push(&mut report, key, of, value.clone());
+        push(&mut report, key, (of, given.unwrap_or(0)), value.clone());
     }
     if let Some(points) = images.as_ref().or(texts.as_ref()) {
         let kept = points.dimension().min(points.rows().saturating_sub(1)).min(256);
@@ -113,12 +119,13 @@ fn pair_figures(report: &mut Report, pairs: &Pairs, input: &ReportInput) -> Resu
     let captions = sample(pairs.len(), input.sample, input.seed);
     let owners: Vec<usize> = captions.iter().map(|&caption| pairs.owners()[caption]).collect();
     let (images, texts) = (pairs.images().select(&owners), pairs.texts().select(&captions));
-    push(report, "alignment", "pairs", alignment(&images, &texts));
+    let of = ("pairs", pairs.images().rows());
+    push(report, "alignment", of, alignment(&images, &texts));
     let matching = paired_similarities(&images, &texts)?;
-    let random = random_similarities(&images, &texts, RANDOM_PAIRS, input.seed);
+    let random = random_similarities(pairs.images(), &texts, &owners, RANDOM_PAIRS, input.seed);
     let area = random.as_ref().map_err(SpaceError::clone);
-    push(report, "area_under_curve", "pairs", area.and_then(|r| area_under_curve(&matching, r)));
-    push(report, "image_recall", "pairs", Ok(image_recall(pairs).at_5));
+    push(report, "area_under_curve", of, area.and_then(|r| area_under_curve(&matching, r)));
+    push(report, "image_recall", of, Ok(image_recall(pairs).at_5));
     report.matching = Histogram::new(&matching, BINS, -0.5, 1.0).ok();
     report.random = random.and_then(|random| Histogram::new(&random, BINS, -0.5, 1.0)).ok();
     Ok(())
@@ -126,6 +133,7 @@ fn pair_figures(report: &mut Report, pairs: &Pairs, input: &ReportInput) -> Resu
 
 fn cross_figures(report: &mut Report, images: &Points, texts: &Points) -> Result<(), SpaceError> {
     images.same_dimension(texts)?;
+    let of = ("pictures and texts", images.rows().min(texts.rows()));
     let gap = modality_gap(images, texts);
     for (key, value) in [
         ("centroid_distance", gap.as_ref().map(|g| g.centroid_distance)),
@@ -134,15 +142,16 @@ fn cross_figures(report: &mut Report, images: &Points, texts: &Points) -> Result
         ("image_cone", gap.as_ref().map(|g| g.left_cosine)),
         ("text_cone", gap.as_ref().map(|g| g.right_cosine)),
     ] {
-        push(report, key, "pictures and texts", value.map_err(SpaceError::clone));
+        push(report, key, of, value.map_err(SpaceError::clone));
     }
-    hub_figures(report, "pictures, asked by texts", hubness(texts, images, HUB_NEIGHBOURS));
+    let of = ("pictures, asked by texts", images.rows());
+    hub_figures(report, of, hubness(texts, images, HUB_NEIGHBOURS));
     Ok(())
 }
 
 fn hub_figures(
     report: &mut Report,
-    of: &'static str,
+    of: (&'static str, usize),
     found: Result<crate::space::geometry::Hubness, SpaceError>,
 ) {
     for (key, value) in [
@@ -155,6 +164,7 @@ fn hub_figures(
 }
 
 fn set_figures(report: &mut Report, points: &Points, of: &'static str) {
+    let of = (of, points.rows());
     push(report, "uniformity", of, uniformity(points));
     hub_figures(report, of, hubness_within(points, HUB_NEIGHBOURS));
     let rank = effective_rank(points);
@@ -176,7 +186,8 @@ fn set_figures(report: &mut Report, points: &Points, of: &'static str) {
 
 fn label_figures(report: &mut Report, texts: &Points, names: &[String], limit: f32, scale: f32) {
     let found = confusions(texts, limit, usize::MAX, scale);
-    push(report, "confusable", "names", Ok(found.len() as f64));
+    // Two names are enough to be too close.
+    push(report, "confusable", ("names", usize::MAX), Ok(found.len() as f64));
     let named = found.into_iter().take(CONFUSIONS).filter_map(|pair| {
         let (first, second) = (names.get(pair.first)?, names.get(pair.second)?);
         let (similarity, separable) = (pair.similarity, pair.separable);
@@ -185,16 +196,28 @@ fn label_figures(report: &mut Report, texts: &Points, names: &[String], limit: f
     report.confusions = named.collect();
 }
 
-fn push(report: &mut Report, key: &'static str, of: &'static str, value: Result<f64, SpaceError>) {
+/// Adds a figure; `of` is what it is about, and of how many rows.
+fn push(
+    report: &mut Report,
+    key: &'static str,
+    (of, rows): (&'static str, usize),
+    value: Result<f64, SpaceError>,
+) {
     let (value, reason) = match value {
         Ok(value) => (Some(value), None),
         Err(error) => (None, Some(error.to_string())),
     };
-    report.figures.push(Figure { key, of, value, reason, verdict: verdict(key, value) });
+    report.figures.push(Figure { key, of, value, reason, verdict: verdict(key, value, rows) });
 }
 
-fn verdict(key: &str, value: Option<f64>) -> Verdict {
-    match (value, explanation(key).bounds) {
+fn verdict(key: &str, value: Option<f64>, rows: usize) -> Verdict {
+    let mut bounds = explanation(key).bounds.filter(|_| rows >= FEWEST_JUDGED);
+    if key == "largest_hub" {
+        // Each row comes up for this share of all queries when none is a hub.
+        let fair = HUB_NEIGHBOURS as f64 / rows as f64;
+        bounds = bounds.map(|[good, bad]| [good.max(3.0 * fair), bad.max(6.0 * fair)]);
+    }
+    match (value, bounds) {
         (Some(value), Some([good, bad])) => {
             // Falling bounds mean that small is bad.
             let (value, good, bad) =
@@ -273,6 +296,42 @@ mod tests {
             assert!(found.to_html().contains("</html>"));
         }
         assert!(report(&ReportInput::default(), &|_, _| {}).is_err());
+    }
+
+    #[test]
+    fn few_rows_are_measured_and_not_judged() {
+        let of = |count: usize| {
+            let images = Some(circle(count, 0.0));
+            let input = ReportInput { images, sample: 2000, ..ReportInput::default() };
+            report(&input, &|_, _| {}).unwrap()
+        };
+        let (few, many) = (of(FEWEST_JUDGED - 1), of(FEWEST_JUDGED));
+        assert!(few.figures.iter().all(|f| f.verdict == Verdict::Neutral));
+        assert!(few.figures.iter().any(|f| f.value.is_some()));
+        assert!(few.remark().is_some() && few.to_html().contains("not judged"));
+        assert!(many.figures.iter().any(|f| f.verdict != Verdict::Neutral));
+        assert!(many.remark().is_none());
+        // A fifth of 50 rows' neighbours is no hub.
+        assert_eq!(verdict("largest_hub", Some(0.2), 50), Verdict::Good);
+        assert_eq!(verdict("largest_hub", Some(0.2), 1000), Verdict::Fair);
+        assert_eq!(verdict("largest_hub", Some(0.4), 1000), Verdict::Bad);
+    }
+
+    #[test]
+    fn a_caption_of_the_same_picture_is_no_random_one() {
+        let images = Points::new(vec![1.0, 0.0, 0.0, 1.0], 2).unwrap();
+        let texts = Points::new([[1.0, 0.0], [0.0, 1.0]].concat().repeat(10), 2).unwrap();
+        let input = ReportInput {
+            images: Some(images),
+            texts: Some(texts),
+            owners: Some((0..20).map(|i| i % 2).collect()),
+            sample: 50,
+            ..ReportInput::default()
+        };
+        let found = report(&input, &|_, _| {}).unwrap();
+        let area = found.figures.iter().find(|f| f.key == "area_under_curve").unwrap();
+        assert_eq!(area.value, Some(1.0));
+        assert_eq!(found.random.unwrap().mean, 0.0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub use measure::{ReportInput, report};
 use serde::Serialize;
 
 use super::geometry::Histogram;
+use measure::FEWEST_JUDGED;
 
 /// Everything that was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -99,6 +100,15 @@ impl Report {
             }
         }
         groups
+    }
+
+    /// What to know before reading the figures, if there is anything.
+    pub fn remark(&self) -> Option<String> {
+        let few =
+            [self.images, self.texts].into_iter().any(|rows| (1..FEWEST_JUDGED).contains(&rows));
+        few.then(|| {
+            format!("What is about fewer than {FEWEST_JUDGED} rows is measured but not judged: give more for that.")
+        })
     }
 
     /// How many rows of which kind there are, in words: "50 pictures, 250 texts".
