@@ -24,6 +24,7 @@
 
 pub mod bench;
 mod capped;
+mod contained;
 mod embedding;
 mod encode;
 pub mod eval;
@@ -38,6 +39,7 @@ pub mod picture;
 pub mod space;
 pub mod watch;
 
+pub use contained::panic_is_contained;
 pub use embedding::{Embedding, EmbeddingError, Modality, SpaceId};
 pub use encode::{
     EncodeError, Encoder, MAX_TEXT_BYTES, PlaceGrid, TextError, TextTokenizer, Tokens,

@@ -23,6 +23,7 @@ mod labels;
 mod model;
 mod moment;
 mod output;
+mod panics;
 #[cfg(feature = "workbench")]
 mod pca;
 mod progress;
@@ -44,6 +45,7 @@ mod where_;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub use panics::quiet_contained_panics;
 use sextant::{DEFAULT_MODEL, DecodeLimits, Encoder};
 
 /// Label what a camera sees, and find what it saw: offline, in int8.

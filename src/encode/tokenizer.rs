@@ -13,6 +13,7 @@ use tokenizers::{
 };
 
 use super::text::{MAX_TEXT_BYTES, TextError, Tokens};
+use crate::contained::contained;
 use crate::model::{Padding, TextTower};
 
 /// Turns text into tokens.
@@ -39,14 +40,17 @@ impl TextTokenizer {
             file: file.to_owned(),
             reason: reason.to_string(),
         };
-        let mut tokenizer = read(json).map_err(unusable)?;
+        let panicked = |reason| TextError::Tokenizer { file: file.to_owned(), reason };
+        let mut tokenizer = contained(|| read(json)).map_err(panicked)?.map_err(unusable)?;
         let truncation = TruncationParams {
             max_length: tower.context_length,
             strategy: TruncationStrategy::LongestFirst,
             stride: 0,
             direction: TruncationDirection::Right,
         };
-        tokenizer.with_truncation(Some(truncation)).map_err(unusable)?;
+        contained(|| tokenizer.with_truncation(Some(truncation)).map(drop))
+            .map_err(panicked)?
+            .map_err(unusable)?;
         tokenizer.with_padding(None);
         Ok(Self {
             tokenizer,
@@ -76,10 +80,10 @@ impl TextTokenizer {
     pub fn tokenise(&self, text: &str) -> Result<Tokens, TextError> {
         let kept = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
         let input = self.clean(kept);
-        let encoding = self
-            .tokenizer
-            .encode_fast(input, true)
-            .map_err(|e| TextError::Unreadable { text: start_of(text), reason: e.to_string() })?;
+        let unreadable = |reason| TextError::Unreadable { text: start_of(text), reason };
+        let encoding = contained(|| self.tokenizer.encode_fast(input, true))
+            .map_err(unreadable)?
+            .map_err(|e| unreadable(e.to_string()))?;
         let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
         ids.truncate(self.context_length);
         let mut mask = vec![1; ids.len()];
@@ -154,6 +158,17 @@ mod tests {
             "normalizer":{{"type":"Lowercase"}},"pre_tokenizer":{{"type":"Whitespace"}},
             "post_processor":null,"decoder":null,"model":{model}}}"#
         )
+    }
+
+    #[test]
+    fn what_the_library_panics_on_is_an_error() {
+        let tower: TextTower = toml::from_str(
+            "file = 'f'\nsha256 = ''\ninput = 'i'\noutput = 'o'\ntokenizer = 't'\n\
+             tokenizer_sha256 = ''\ncontext_length = 8",
+        )
+        .unwrap();
+        let error = TextTokenizer::new(br#"{"decoder":"\ud800"}"#, "f", &tower).unwrap_err();
+        assert!(matches!(error, TextError::Tokenizer { .. }), "{error}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tract_onnx::pb::{GraphProto, NodeProto, ValueInfoProto};
 
 use super::int8;
 use super::tower::{TowerError, TowerSpec, decode, input_spec};
+use crate::contained::contained;
 
 /// How an inner layer lays out its numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +65,8 @@ pub fn inner_layers(onnx: &[u8], spec: &TowerSpec) -> Result<Vec<InnerLayer>, To
     let graph = proto.graph.as_mut().expect("decode() refuses models without a graph");
     let names = between(graph, &spec.inputs[0].0, &spec.outputs[0]);
     let inputs: Vec<_> = spec.inputs.iter().map(input_spec).collect();
-    let shapes = int8::shapes(&proto, &inputs, &names)
+    let shapes = contained(|| int8::shapes(&proto, &inputs, &names))
+        .map_err(|reason| TowerError::Panicked { file: spec.file.clone(), reason })?
         .map_err(|reason| TowerError::Graph { file: spec.file.clone(), reason })?;
     let shapes: HashMap<&str, Vec<usize>> =
         names.iter().map(String::as_str).zip(shapes).filter(|(_, s)| !s.is_empty()).collect();

@@ -9,6 +9,7 @@ use super::int8::{
     CompileOptions, Dimension, Element, InputSpec, Int8Error, Pixels, Plan, Report, attended,
     compile_releasing,
 };
+use crate::contained::contained;
 use crate::kernel::{Machine, MachineError};
 use crate::picture::{PixelGrid, Preprocess};
 
@@ -54,6 +55,16 @@ pub enum TowerError {
         found: usize,
         /// Numbers expected.
         expected: usize,
+    },
+    /// tract panicked on the graph.
+    #[error(
+        "{file}: the graph engine gave up on this graph: it is damaged, or not one that this build can run ({reason})"
+    )]
+    Panicked {
+        /// The graph's file.
+        file: String,
+        /// What the panic said.
+        reason: String,
     },
     /// Running the graph failed.
     #[error("{file}: running the graph failed: {reason}")]
@@ -153,7 +164,8 @@ impl Tower {
             pixels: spec.inputs.first().and_then(|(_, shape)| pixels(shape)),
             machine: Machine::active().map_err(TowerError::Machine)?,
         };
-        let compiled = compile_releasing(onnx, &options, release)
+        let compiled = contained(|| compile_releasing(onnx, &options, release))
+            .map_err(|reason| TowerError::Panicked { file: spec.file.clone(), reason })?
             .map_err(|reason| TowerError::Graph { file: spec.file.clone(), reason })?;
         Ok(Self {
             file: spec.file.clone(),
@@ -201,7 +213,9 @@ impl Tower {
     fn run_plan(&self, plan: &Plan, inputs: TVec<TValue>) -> Result<Vec<TowerOutput>, TowerError> {
         let failed =
             |e: TractError| TowerError::Run { file: self.file.clone(), reason: format!("{e:#}") };
-        let results = attended(|| plan.run(inputs)).map_err(failed)?;
+        let panicked = |reason| TowerError::Panicked { file: self.file.clone(), reason };
+        let results =
+            contained(|| attended(|| plan.run(inputs))).map_err(panicked)?.map_err(failed)?;
         results
             .iter()
             .map(|value| {
@@ -263,12 +277,71 @@ pub(super) fn pixels(shape: &InputShape) -> Option<Pixels> {
 
 /// Decodes an ONNX file without running anything.
 pub(super) fn decode(onnx: &[u8], file: &str) -> Result<ModelProto, TowerError> {
-    let not_onnx = |reason: String| TowerError::NotOnnx { file: file.to_owned(), reason };
-    let proto = tract_onnx::onnx()
-        .proto_model_for_read(&mut &*onnx)
-        .map_err(|e| not_onnx(format!("{e:#}")))?;
-    match &proto.graph {
-        Some(graph) if !graph.node.is_empty() => Ok(proto),
-        _ => Err(not_onnx("it holds no graph".to_owned())),
+    let file = file.to_owned();
+    super::int8::onnx::decode(onnx).map_err(|error| match error {
+        Int8Error::NotOnnx { reason } => TowerError::NotOnnx { file, reason },
+        reason => TowerError::Graph { file, reason },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use tract_onnx::pb::{
+        AttributeProto, GraphProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto,
+        type_proto,
+    };
+
+    use super::*;
+
+    /// A tower of one node.
+    fn tower(node: NodeProto) -> Result<Tower, TowerError> {
+        let tensor = type_proto::Tensor { elem_type: 7, ..Default::default() };
+        let value = Some(type_proto::Value::TensorType(tensor));
+        let r#type = Some(TypeProto { value, ..Default::default() });
+        let value = |name: &str| ValueInfoProto {
+            name: name.into(),
+            r#type: r#type.clone(),
+            ..Default::default()
+        };
+        let graph = GraphProto {
+            node: vec![node],
+            input: vec![value("x")],
+            output: vec![value("y")],
+            ..Default::default()
+        };
+        let opset = OperatorSetIdProto { version: 17, ..Default::default() };
+        let (ir_version, opset_import, graph) = (8, vec![opset], Some(graph));
+        let model = ModelProto { ir_version, opset_import, graph, ..Default::default() };
+        let shape = InputShape::Tokens(Some(4));
+        let (file, inputs) = ("image.onnx".to_owned(), vec![("x".to_owned(), shape)]);
+        let spec = TowerSpec { file, inputs, outputs: vec!["y".to_owned()] };
+        Tower::build(&model.encode_to_vec(), &spec)
+    }
+
+    fn node(operator: &str, inputs: &[&str]) -> NodeProto {
+        NodeProto {
+            op_type: operator.into(),
+            input: inputs.iter().map(|&input| input.to_owned()).collect(),
+            output: vec!["y".into()],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_graph_that_tract_panics_on_is_an_error_of_its_file() {
+        tower(node("Neg", &["x"])).unwrap_or_else(|e| panic!("{e}"));
+        let error = tower(node("Transpose", &[])).unwrap_err();
+        assert!(matches!(error, TowerError::Panicked { .. }), "{error}");
+        assert!(error.to_string().starts_with("image.onnx: "), "{error}");
+    }
+
+    #[test]
+    fn an_axis_that_tract_would_count_up_to_is_refused() {
+        let axis =
+            AttributeProto { name: "axis".into(), i: 1 << 60, r#type: 2, ..Default::default() };
+        let node = NodeProto { attribute: vec![axis], ..node("LayerNormalization", &["x", "x"]) };
+        let error = tower(node).unwrap_err();
+        assert!(error.to_string().contains("axis 1152921504606846976"), "{error}");
     }
 }

@@ -20,6 +20,7 @@ use super::activation_pairs::clip_activation_pairs;
 use super::error::Int8Error;
 use super::weight::StoredWeight;
 use super::wire;
+use crate::one_line::one_line;
 
 /// Key in `metadata_props` under which activation ranges are stored, as a JSON object from tensor
 /// name to `[low, high]`.
@@ -73,8 +74,27 @@ pub(crate) fn decode(message: &[u8]) -> Result<ModelProto, Int8Error> {
         .proto_model_for_read(&mut &*message)
         .map_err(|e| Int8Error::NotOnnx { reason: format!("{e:#}") })?;
     match &proto.graph {
-        Some(graph) if !graph.node.is_empty() => Ok(proto),
+        Some(graph) if !graph.node.is_empty() => {
+            check_axes(graph)?;
+            Ok(proto)
+        }
         _ => Err(Int8Error::NoGraph),
+    }
+}
+
+/// Most axes of a tensor.
+const MOST_AXES: i64 = 64;
+
+/// Refuses axes that no tensor has: tract counts up to that of a layer norm one by one.
+fn check_axes(graph: &GraphProto) -> Result<(), Int8Error> {
+    let attributes =
+        graph.node.iter().flat_map(|node| node.attribute.iter().map(move |a| (node, a)));
+    let mut axes = attributes.filter(|(_, attribute)| attribute.name == "axis");
+    match axes.find(|(_, axis)| !(-MOST_AXES..=MOST_AXES).contains(&axis.i)) {
+        None => Ok(()),
+        Some((node, axis)) => Err(Int8Error::NotOnnx {
+            reason: one_line(&format!("node \"{}\" works along axis {}", node_name(node), axis.i)),
+        }),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::explain::explanation;
 use super::{Figure, Report, Verdict, plots};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}\
@@ -84,9 +85,9 @@ fn summary(page: &mut String, report: &Report) {
 fn table(page: &mut String, of: &str, figures: &[&Figure]) {
     let _ = write!(page, "<h2>{of}</h2><table class=\"figures\">");
     for figure in figures {
-        let when = match figure.verdict {
-            Verdict::Neutral => "What to do about it",
-            _ => "If it is bad",
+        let when = match explanation(figure.key).bounds {
+            None => "What to do about it",
+            Some(_) => "If it is bad",
         };
         // The word stands beside the colour, which not everyone sees.
         let (class, verdict) = match figure.verdict {
