@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "aarch64")]
+use super::aarch64;
 use super::depthwise_direct;
 use super::depthwise_rows::{Job, Output, depthwise_on};
 use super::pack::MOST_INPUTS;
@@ -23,11 +25,10 @@ pub struct Depthwise {
     pub(crate) groups: usize,
     /// Output rows that one set of groups serves.
     pub(crate) shared_rows: usize,
-    /// Whether sixteen channels are multiplied at a time, without interleaving rows.
+    /// Whether sixteen channels are multiplied at a time.
     direct: bool,
     /// Vector of channels after vector; in it, for each shared row, group after group, and in
-    /// it a vector of weights for each kernel column. If `direct`: sixteen channels after
-    /// sixteen, tap after tap.
+    /// it a vector of weights for each kernel column. If `direct`: as packed by [`depthwise_direct`].
     pub(crate) weights: AlignedBytes,
     /// Sum of each channel's weights; padded to whole vectors, as the next two are.
     pub(crate) sums: Vec<i32>,
@@ -75,9 +76,13 @@ impl Depthwise {
         let groups = height.div_ceil(4);
         let shared_rows = (groups * 4 - height) / window.stride[0] + 1;
         let direct = depthwise_direct::suits(machine, window, channels);
-        let packed_weights = match direct {
-            true => depthwise_direct::pack(weights, channels),
-            false => AlignedBytes::zeroed(padded * shared_rows * groups * width * 4),
+        let packed_weights = match machine {
+            Machine::Neon if direct => depthwise_direct::pack_taps(weights, channels),
+            _ if direct => {
+                let rows = (groups, shared_rows);
+                depthwise_direct::pack_columns(weights, channels, window, rows)
+            }
+            _ => AlignedBytes::zeroed(padded * shared_rows * groups * width * 4),
         };
         let mut packed = Self {
             machine,
@@ -197,7 +202,12 @@ impl Depthwise {
         #[cfg(target_arch = "aarch64")]
         if self.direct {
             // SAFETY: as the caller promises; `job` reserved the scratch memory.
-            return unsafe { super::aarch64::depthwise::run(job, rows, output) };
+            return unsafe {
+                match self.machine {
+                    Machine::Neon => aarch64::depthwise::run(job, rows, output),
+                    _ => aarch64::depthwise_dot::run(job, rows, output),
+                }
+            };
         }
         // SAFETY: as the caller promises.
         unsafe { depthwise_on(self.machine, job, rows, output) }
@@ -225,7 +235,10 @@ impl Depthwise {
         let lanes = self.machine.layout().lanes;
         // Activations of one lane take eight bytes at most.
         let room = match self.direct {
-            true => depthwise_direct::scratch_bytes(self.window, columns, rows),
+            true => {
+                let reach = (self.window, self.groups);
+                depthwise_direct::scratch_bytes(self.machine, reach, columns, rows)
+            }
             false => columns * self.groups * 4 * lanes * 8,
         };
         Job {

@@ -6,13 +6,15 @@ use super::activation::{apply, with_activation};
 use super::pack::PackedWeights;
 use super::simd::{Dot, entry_points, load_some, store_some, unrolled};
 use super::{Activation, Linear, Matrix, MatrixMut, Quantisation, QuantisedRows, Requantisation};
+#[cfg(target_arch = "aarch64")]
+use super::{Machine, aarch64::packed_rows};
 
 /// Rows of bytes to multiply: address, number of rows, bytes from row to row.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows {
-    start: *const u8,
-    count: usize,
-    stride: usize,
+    pub(super) start: *const u8,
+    pub(super) count: usize,
+    pub(super) stride: usize,
 }
 
 /// How accumulators become floats.
@@ -35,10 +37,10 @@ pub(crate) struct FloatOutput<'a> {
 /// How accumulators become bytes; `out` and `residual` are dense rows.
 #[derive(Clone, Copy)]
 pub(crate) struct ByteOutput<'a> {
-    plan: &'a Requantisation,
+    pub(super) plan: &'a Requantisation,
     /// Null for none.
-    residual: *const u8,
-    out: *mut u8,
+    pub(super) residual: *const u8,
+    pub(super) out: *mut u8,
 }
 
 /// [`Linear::forward_quantised`] after its checks.
@@ -111,6 +113,11 @@ pub(crate) fn requantised(
     let rows = Rows { start: x.as_ptr(), count, stride };
     let residual = residual.map_or(std::ptr::null(), <[u8]>::as_ptr);
     let output = ByteOutput { plan, residual, out: out.as_mut_ptr() };
+    #[cfg(target_arch = "aarch64")]
+    if linear.machine() == Machine::NeonDot && packed_rows::suits(stride) {
+        // SAFETY: as in `dynamic`.
+        return unsafe { packed_rows::run(rows, &linear.weights, output) };
+    }
     // SAFETY: as in `dynamic`.
     unsafe { to_bytes_on(linear.machine(), rows, &linear.weights, output) }
 }

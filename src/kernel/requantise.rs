@@ -36,6 +36,12 @@ pub struct Requantisation {
 }
 
 impl Requantisation {
+    /// Whether the range to clamp to is that of bytes.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn takes_all_bytes(&self) -> bool {
+        (self.low, self.high) == (0, u8::MAX)
+    }
+
     pub(crate) fn new(
         scales: &[f32],
         bias: &[f32],

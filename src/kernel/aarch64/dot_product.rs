@@ -134,7 +134,7 @@ impl Dot for Lanes<DotProduct> {
 /// # Safety
 /// The dot product is enabled; the panel is readable for `16 * V` bytes.
 #[inline(always)]
-unsafe fn step<const LANE: usize, const R: usize, const V: usize>(
+pub(super) unsafe fn step<const LANE: usize, const R: usize, const V: usize>(
     sums: &mut [[int32x4_t; V]; R],
     a: &[int8x16_t; R],
     panel: *const i8,

@@ -6,9 +6,12 @@
 //! offset of 128: the sums of the weights put it right, exactly.
 
 pub(crate) mod depthwise;
+pub(crate) mod depthwise_dot;
 mod dot_product;
 mod matrix_product;
 mod multiply_long;
+pub(crate) mod packed_rows;
+mod requantise;
 mod vector;
 
 use std::marker::PhantomData;

@@ -193,9 +193,14 @@ fn all_row_and_column_counts() {
 #[cfg_attr(miri, ignore)]
 fn large_shapes() {
     let mut random = Random::new(3);
-    for (rows, inputs, outputs) in
-        [(50, 768, 100), (197, 256, 192), (5, 3072, 70), (81, 1248, 208), (700, 16, 96)]
-    {
+    for (rows, inputs, outputs) in [
+        (50, 768, 100),
+        (197, 256, 192),
+        (5, 3072, 70),
+        (81, 1248, 208),
+        (700, 16, 96),
+        (6, 9000, 19),
+    ] {
         let case = Case::new(&mut random, outputs, inputs);
         check_dynamic(&case, rows, &mut random);
         check_static(&case, rows, &mut random);

@@ -77,7 +77,9 @@ fn check(shape: Shape, random: &mut Random) {
     let bias = random.floats(shape.outputs, 1.0);
     let input = Quantisation { scale: 0.02, zero_point: random.next() as u8 };
     let to = Quantisation { scale: 0.02, zero_point: 7 };
-    let output = StaticOutput { quantisation: to, range: (0.0, 4.0), residual: None };
+    let ranges = [(0.0, 4.0), (f32::NEG_INFINITY, f32::INFINITY)];
+    let output = StaticOutput { quantisation: to, range: ranges[random.below(2)], residual: None };
+    let (low, high) = (to.quantise(output.range.0), to.quantise(output.range.1));
     let residual = Quantisation { scale: 0.01, zero_point: 99 };
     let with_residual = StaticOutput { residual: Some(residual), ..output };
     let added = random.bytes(height * width * shape.outputs);
@@ -95,7 +97,7 @@ fn check(shape: Shape, random: &mut Random) {
             (f64::from(scales[n]) * f64::from(input.scale) / f64::from(to.scale)) as f32;
         let addend = f64::from(bias[n]) / f64::from(to.scale) + f64::from(to.zero_point);
         let y = (sum as f32).mul_add(multiplier, addend as f32);
-        let clamp = |y: f32| y.round_ties_even().clamp(7.0, 207.0) as u8;
+        let clamp = |y: f32| y.round_ties_even().clamp(f32::from(low), f32::from(high)) as u8;
         expected.push(clamp(y));
         let ratio = f64::from(residual.scale) / f64::from(to.scale);
         let zero = f64::from(residual.zero_point) * f64::from(residual.scale) / f64::from(to.scale);
