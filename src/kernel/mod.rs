@@ -67,7 +67,7 @@ pub use matrix::{Matrix, MatrixMut};
 pub use norm::{add_assign, l2_normalise_rows, layer_norm};
 pub use pack::{MOST_INPUTS, MOST_OUTPUTS};
 pub use peak::peak_multiply_adds;
-pub use pool::{global_average, global_average_static};
+pub use pool::{MOST_PIXELS_POOLED, global_average, global_average_static};
 pub use quantise::{Quantisation, QuantisedRows, quantise_slice, range_with_zero};
 pub use requantise::{Requantisation, StaticOutput};
 pub use resample::{

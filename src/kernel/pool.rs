@@ -3,6 +3,9 @@
 use super::simd::{Vector, entry_points};
 use super::{Machine, Quantisation};
 
+/// Most pixels of bytes that can be summed in 32 bits.
+pub const MOST_PIXELS_POOLED: usize = 1 << 23;
+
 /// The mean over all pixels of each channel. `x` is pixels × channels.
 ///
 /// # Panics
@@ -19,11 +22,11 @@ pub fn global_average(machine: Machine, x: &[f32], out: &mut [f32]) {
 /// The sum is exact.
 ///
 /// # Panics
-/// As [`global_average`], and for more than 2²³ pixels.
+/// As [`global_average`], and for more than [`MOST_PIXELS_POOLED`] pixels.
 pub fn global_average_static(machine: Machine, x: &[u8], input: Quantisation, out: &mut [f32]) {
     machine.assert_available();
     let pixels = pixels(x.len(), out.len());
-    assert!(pixels <= 1 << 23, "too many pixels to sum in 32 bits");
+    assert!(pixels <= MOST_PIXELS_POOLED, "too many pixels to sum in 32 bits");
     let parameters = (input.scale / pixels as f32, pixels as i32 * i32::from(input.zero_point));
     let shape = (pixels, out.len());
     // SAFETY: as in `global_average`.

@@ -290,7 +290,8 @@ fn operator(
     else {
         return Ok(None);
     };
-    if !values_last {
+    // A head without elements is left to tract.
+    if !values_last || size == 0 || value_size == 0 {
         return Ok(None);
     }
 

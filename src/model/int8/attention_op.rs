@@ -165,7 +165,8 @@ impl EvalOp for AttentionOp {
                 });
                 Ok(())
             };
-            let work = heads * queries * keys * (self.size + self.value_size);
+            let work =
+                (heads * queries).saturating_mul(keys).saturating_mul(self.size + self.value_size);
             if parallel::threads_for(self.machine, work) == 1 {
                 tasks.into_iter().enumerate().try_for_each(run)
             } else {

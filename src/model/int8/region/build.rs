@@ -33,6 +33,14 @@ pub(super) fn program(
     region: &Region,
     layers: &[&Draft],
 ) -> TractResult<Option<Program>> {
+    // All pictures of a region are as many at a time.
+    let batch = |outlet: &OutletId| Ok(model.outlet_fact(*outlet)?.shape[0].clone());
+    let ends = layers.iter().map(|draft| &draft.end);
+    let batches =
+        region.inputs.iter().chain(ends).map(batch).collect::<TractResult<Vec<TDim>>>()?;
+    if batches.iter().any(|length| *length != batches[0]) {
+        return Ok(None);
+    }
     let machine = passes.machine;
     let mut builder = Builder {
         passes,

@@ -7,7 +7,7 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::cnn::conv::{Conv, KernelFormat};
 use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce, Reducer};
 
-use crate::kernel::{Activation, Window};
+use crate::kernel::{Activation, MOST_PIXELS_POOLED, Window};
 
 use super::super::weight::{WeightNode, constant, floats};
 use super::super::{Passes, fuse, linear};
@@ -42,6 +42,10 @@ pub(super) fn drafts(passes: &mut Passes, model: &TypedModel) -> TractResult<Vec
     Ok(drafts)
 }
 
+/// Pictures of more elements are left to tract; that of smaller ones, numbers of bytes and of
+/// multiply-adds can be computed without overflow.
+const MOST_ELEMENTS: usize = 1 << 31;
+
 /// The size of a picture, if its shape is `[batch, channels, height, width]` and known.
 pub(super) fn size_of(model: &TypedModel, outlet: OutletId) -> Option<Size> {
     let fact = model.outlet_fact(outlet).ok()?;
@@ -49,7 +53,9 @@ pub(super) fn size_of(model: &TypedModel, outlet: OutletId) -> Option<Size> {
         return None;
     }
     let length = |axis: usize| fact.shape[axis].to_usize().ok().filter(|length| *length > 0);
-    Some(Size { channels: length(CHANNELS)?, height: length(2)?, width: length(3)? })
+    let size = Size { channels: length(CHANNELS)?, height: length(2)?, width: length(3)? };
+    let elements = size.height.checked_mul(size.width)?.checked_mul(size.channels)?;
+    (elements <= MOST_ELEMENTS).then_some(size)
 }
 
 fn convolution(
@@ -80,6 +86,11 @@ fn convolution(
     }
     let (after, last) = after(model, layer.end);
     let Some(size) = size_of(model, last) else { return Ok(None) };
+    let fits = size_of(model, node.inputs[0])
+        .is_some_and(|input| window.output(input.height, input.width) == (size.height, size.width));
+    if !fits {
+        return Ok(None);
+    }
     Ok(Some(Draft {
         kind: DraftKind::Convolution(ConvolutionDraft {
             weight: weight.index,
@@ -199,7 +210,8 @@ fn reaches(model: &TypedModel, node: usize, from: usize) -> bool {
 fn global_average(model: &TypedModel, node: &TypedNode) -> Option<Draft> {
     let reduce = node.op_as::<Reduce>()?;
     let size = size_of(model, node.inputs[0])?;
-    if reduce.reducer != Reducer::Sum || reduce.axes[..] != [2, 3] {
+    let summable = size.pixels() <= MOST_PIXELS_POOLED;
+    if reduce.reducer != Reducer::Sum || reduce.axes[..] != [2, 3] || !summable {
         return None;
     }
     let sum = OutletId::from(node.id);

@@ -3,13 +3,13 @@
 use super::*;
 
 /// A little network in the style of the Lite towers.
-struct Network {
+pub(super) struct Network {
     graph: GraphProto,
     seed: u32,
 }
 
 impl Network {
-    fn new(height: i64, width: i64) -> Self {
+    pub fn new(height: i64, width: i64) -> Self {
         let dim = |length: i64| tract_onnx::pb::tensor_shape_proto::Dimension {
             value: Some(dimension::Value::DimValue(length)),
             ..Default::default()
@@ -30,7 +30,7 @@ impl Network {
         network
     }
 
-    fn constant(&mut self, name: &str, dims: &[i64], values: &[f32]) {
+    pub fn constant(&mut self, name: &str, dims: &[i64], values: &[f32]) {
         self.graph.initializer.push(TensorProto {
             name: name.to_owned(),
             data_type: 1,
@@ -40,12 +40,22 @@ impl Network {
         });
     }
 
-    fn node(&mut self, op: &str, inputs: &[&str], output: &str, ints: &[(&str, &[i64])]) {
+    pub fn integers(&mut self, name: &str, values: &[i64]) {
+        self.graph.initializer.push(TensorProto {
+            name: name.to_owned(),
+            data_type: 7,
+            dims: vec![values.len() as i64],
+            raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ..Default::default()
+        });
+    }
+
+    pub fn node(&mut self, op: &str, inputs: &[&str], output: &str, ints: &[(&str, &[i64])]) {
         let attribute = |(name, values): &(&str, &[i64])| AttributeProto {
             name: (*name).to_owned(),
-            r#type: if *name == "group" { 2 } else { 7 },
+            r#type: if ["group", "axis", "keepdims"].contains(name) { 2 } else { 7 },
             i: values[0],
-            ints: if *name == "group" { Vec::new() } else { values.to_vec() },
+            ints: values.to_vec(),
             ..Default::default()
         };
         self.graph.node.push(NodeProto {
@@ -59,7 +69,7 @@ impl Network {
     }
 
     /// A convolution with random weights, and ReLU6 if asked for.
-    fn convolution(
+    pub fn convolution(
         &mut self,
         (input, output): (&str, &str),
         (from, to, group): (i64, i64, i64),
@@ -91,7 +101,7 @@ impl Network {
         }
     }
 
-    fn file(mut self, outputs: &[&str]) -> Vec<u8> {
+    pub fn file(mut self, outputs: &[&str]) -> Vec<u8> {
         self.graph.output = outputs
             .iter()
             .map(|name| ValueInfoProto { name: (*name).to_owned(), ..Default::default() })

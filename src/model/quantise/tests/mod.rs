@@ -1,6 +1,7 @@
 //! Whole graphs: what runs in int8 against the same weights in `f32` on tract.
 
 mod convolutions;
+mod hostile;
 mod miniatures;
 
 use tract_onnx::pb::tensor_shape_proto::dimension;
