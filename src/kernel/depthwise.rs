@@ -7,7 +7,8 @@ use std::ops::Range;
 #[cfg(target_arch = "aarch64")]
 use super::aarch64;
 use super::depthwise_direct;
-use super::depthwise_rows::{Job, Output, depthwise_on};
+use super::depthwise_output::Output;
+use super::depthwise_rows::{Job, depthwise_on};
 use super::pack::MOST_INPUTS;
 use super::scratch::AlignedBytes;
 use super::{

@@ -5,6 +5,12 @@ use bytes::BytesMut;
 /// Length of a cache line, the unit of aligned memory.
 const LINE: usize = 64;
 
+#[cfg(sextant_address_sanitizer)]
+unsafe extern "C" {
+    fn __asan_poison_memory_region(start: *const u8, length: usize);
+    fn __asan_unpoison_memory_region(start: *const u8, length: usize);
+}
+
 /// Bytes that start on a cache line.
 #[derive(Debug, Default)]
 pub struct AlignedBytes {
@@ -19,7 +25,22 @@ impl AlignedBytes {
         let mut memory = BytesMut::zeroed(length.checked_add(LINE).expect("size overflows"));
         let before = memory.as_ptr().addr().wrapping_neg() % LINE;
         drop(memory.split_to(before));
-        Self { memory, length }
+        let new = Self { memory, length };
+        new.fence();
+        new
+    }
+
+    /// Tells AddressSanitizer, where it watches (`tests/scripts/sanitise`), that what lies behind the
+    /// array is nobody's. Without this it would take the spare bytes up to a whole line for the
+    /// array's. Memory that is freed loses its fences.
+    fn fence(&self) {
+        #[cfg(sextant_address_sanitizer)]
+        // SAFETY: both ranges lie in memory that this array owns. Marking them changes no byte.
+        unsafe {
+            let start = self.memory.as_ptr();
+            __asan_unpoison_memory_region(start, self.length);
+            __asan_poison_memory_region(start.add(self.length), self.memory.len() - self.length);
+        }
     }
 
     /// The bytes.
@@ -41,6 +62,7 @@ impl AlignedBytes {
             self.memory[..smaller.length].copy_from_slice(smaller.as_slice());
         }
         self.length = length;
+        self.fence();
         self.as_mut_slice()
     }
 
@@ -79,7 +101,10 @@ impl Arena {
         if length >= Self::SMALLEST_HUGE {
             return_freed_memory();
         }
-        let AlignedBytes { mut memory, .. } = AlignedBytes::zeroed(length);
+        let mut whole = AlignedBytes::zeroed(length);
+        whole.length = whole.memory.len();
+        whole.fence();
+        let AlignedBytes { mut memory, .. } = whole;
         if length >= Self::SMALLEST_HUGE {
             prefer_huge_pages(&mut memory);
         }
@@ -95,7 +120,11 @@ impl Arena {
     pub fn take(&mut self, length: usize) -> AlignedBytes {
         let room = Self::room_for(length);
         match room <= self.rest.len() {
-            true => AlignedBytes { memory: self.rest.split_to(room), length },
+            true => {
+                let new = AlignedBytes { memory: self.rest.split_to(room), length };
+                new.fence();
+                new
+            }
             false => AlignedBytes::zeroed(length),
         }
     }
@@ -199,5 +228,28 @@ mod tests {
             assert!(array.as_slice().iter().all(|byte| *byte == i as u8 + 1));
         }
         assert_eq!(arrays[5].as_slice().len(), 500);
+    }
+
+    #[cfg(sextant_address_sanitizer)]
+    #[test]
+    fn the_byte_behind_an_array_is_out_of_bounds() {
+        unsafe extern "C" {
+            fn __asan_address_is_poisoned(at: *const u8) -> i32;
+        }
+        let check = |bytes: &AlignedBytes| {
+            let inside = bytes.as_slice().as_ptr_range();
+            // SAFETY: the addresses are looked up and not read.
+            let marked = |at: *const u8| unsafe { __asan_address_is_poisoned(at) } != 0;
+            assert!(!marked(inside.start) && !marked(inside.end.wrapping_sub(1)));
+            assert!(marked(inside.end));
+        };
+        let mut arena = Arena::new(256);
+        let [first, second] = [arena.take(65), arena.take(30)];
+        let mut bytes = AlignedBytes::zeroed(100);
+        [&first, &second, &bytes, &bytes.clone()].into_iter().for_each(check);
+        for length in [90, 101, 3, 1000] {
+            bytes.reserve(length);
+            check(&bytes);
+        }
     }
 }

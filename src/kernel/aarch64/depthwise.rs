@@ -13,7 +13,8 @@ use super::Neon;
 use super::multiply_long::to_signed;
 use crate::kernel::Depthwise;
 use crate::kernel::depthwise_direct::{CHANNELS, group_start, rows_together};
-use crate::kernel::depthwise_rows::{Job, Output, sums_to_floats};
+use crate::kernel::depthwise_output::{Output, sums_to_floats};
+use crate::kernel::depthwise_rows::Job;
 use crate::kernel::simd::{Dot, Vector, unrolled};
 
 /// Neighbouring pixels computed together: 4 × 16 sums fill half the registers.

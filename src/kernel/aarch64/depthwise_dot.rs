@@ -13,7 +13,8 @@ use super::multiply_long::to_signed;
 use super::requantise::Finish;
 use crate::kernel::Depthwise;
 use crate::kernel::depthwise_direct::{CHANNELS, group_start};
-use crate::kernel::depthwise_rows::{Job, Output, sums_to_floats};
+use crate::kernel::depthwise_output::{Output, sums_to_floats};
+use crate::kernel::depthwise_rows::Job;
 use crate::kernel::simd::{Dot, unrolled};
 
 /// Neighbouring pixels computed together: 3 × 16 sums, as many activations and sixteen weights fit the registers.

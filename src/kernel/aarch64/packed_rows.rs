@@ -12,7 +12,8 @@ use std::mem::MaybeUninit;
 use super::dot_product::step;
 use super::multiply_long::to_signed;
 use super::requantise::Finish;
-use crate::kernel::gemm::{ByteOutput, Rows};
+use crate::kernel::gemm::Rows;
+use crate::kernel::gemm_output::ByteOutput;
 use crate::kernel::pack::PackedWeights;
 use crate::kernel::simd::unrolled;
 
