@@ -27,6 +27,10 @@ pub(super) struct Moments {
 /// Added to the diagonal, relative to its mean, so that the covariance can be inverted.
 const DAMPING: f64 = 0.01;
 
+/// Rows that are handled together, so that a large covariance is read from memory once for all of
+/// them.
+const BLOCK: usize = 16;
+
 impl Moments {
     /// Nothing seen yet. Covariances are kept up to `largest` inputs.
     pub fn new(inputs: usize, largest: usize) -> Self {
@@ -77,17 +81,35 @@ impl Moments {
     }
 
     /// The covariance, a full symmetric matrix; `None` if it was not kept or nothing was seen.
+    ///
+    /// Of few vectors, pairs of inputs seem correlated that are not, and a layer rounded to suit
+    /// them would suit no others. What is not on the diagonal is therefore made smaller, by a share
+    /// that tells how much of it is expected of chance (J. Schäfer and K. Strimmer, *A Shrinkage
+    /// Approach to Large-Scale Covariance Matrix Estimation*, 2005, target D, with the variances of
+    /// a normal distribution).
     fn covariance(&self) -> Option<Vec<f64>> {
         if self.products.is_empty() || self.count < 2.0 {
             return None;
         }
         let (n, mean) = (self.sum.len(), self.mean());
         let mut matrix = vec![0.0; n * n];
+        let mut squares = 0.0;
         for i in 0..n {
             for j in i..n {
                 let product = f64::from(self.products[i * n + j]) / self.count;
-                matrix[i * n + j] = product - mean[i] * mean[j];
-                matrix[j * n + i] = matrix[i * n + j];
+                let covariance = product - mean[i] * mean[j];
+                squares += if i == j { 0.0 } else { 2.0 * covariance * covariance };
+                matrix[i * n + j] = covariance;
+                matrix[j * n + i] = covariance;
+            }
+        }
+        let variances = || (0..n).map(|i| matrix[i * n + i]);
+        let pairs = variances().sum::<f64>().powi(2) - variances().map(|v| v * v).sum::<f64>();
+        let by_chance = (pairs + squares) / (self.count * squares);
+        let kept = 1.0 - if by_chance.is_finite() { by_chance.clamp(0.0, 1.0) } else { 0.0 };
+        for (at, value) in matrix.iter_mut().enumerate() {
+            if at / n != at % n {
+                *value *= kept;
             }
         }
         Some(matrix)
@@ -115,19 +137,27 @@ pub(super) fn compensate(
         let mean = moments.mean();
         let first = group * per_group;
         let elements = first * inputs..(first + per_group) * inputs;
-        let rows = integers[elements.clone()].par_chunks_exact_mut(inputs);
-        let originals = values[elements].par_chunks_exact(inputs);
-        let scales = scales[first..first + per_group].par_iter();
-        shifts.par_extend(rows.zip(originals).zip(scales).map(|((nearest, weights), scale)| {
-            if let Some((factor, covariance)) = &factor {
-                let better = round_row(weights, *scale, factor);
-                if loss(weights, &better, *scale, covariance)
-                    < loss(weights, nearest, *scale, covariance)
-                {
-                    nearest.copy_from_slice(&better);
+        let originals = &values[elements.clone()];
+        let nearest = &mut integers[elements];
+        let scales = &scales[first..first + per_group];
+        if let Some((factor, covariance)) = &factor {
+            let blocks = nearest.par_chunks_mut(BLOCK * inputs);
+            let others = originals.par_chunks(BLOCK * inputs).zip(scales.par_chunks(BLOCK));
+            blocks.zip(others).for_each(|(nearest, (weights, scales))| {
+                let better = round_rows(weights, scales, factor);
+                let before = losses(weights, nearest, scales, covariance);
+                let after = losses(weights, &better, scales, covariance);
+                let rows = nearest.chunks_exact_mut(inputs).zip(better.chunks_exact(inputs));
+                for ((nearest, better), (before, after)) in rows.zip(before.iter().zip(after)) {
+                    if after < *before {
+                        nearest.copy_from_slice(better);
+                    }
                 }
-            }
-            let errors = weights.iter().zip(nearest).map(|(w, q)| w - f32::from(*q) * scale);
+            });
+        }
+        let rows = originals.chunks_exact(inputs).zip(nearest.chunks_exact(inputs));
+        shifts.extend(rows.zip(scales).map(|((weights, rounded), scale)| {
+            let errors = weights.iter().zip(rounded).map(|(w, q)| w - f32::from(*q) * scale);
             errors.zip(&mean).map(|(e, m)| f64::from(e) * m).sum::<f64>() as f32
         }));
     }
@@ -147,40 +177,71 @@ pub(super) fn result_error(
     let (mut error, mut total) = (0.0, 0.0);
     for (group, moments) in groups.iter().enumerate() {
         let covariance = moments.covariance()?;
-        for row in group * per_group..(group + 1) * per_group {
-            let range = row * inputs..(row + 1) * inputs;
-            let (weights, q) = (&values[range.clone()], &quantised.values[range]);
-            error += loss(weights, q, quantised.scales[row], &covariance);
-            total += loss(weights, &vec![0; inputs], 1.0, &covariance);
+        let first = group * per_group;
+        let elements = first * inputs..(first + per_group) * inputs;
+        let weights = values[elements.clone()].par_chunks(BLOCK * inputs);
+        let rounded = quantised.values[elements].par_chunks(BLOCK * inputs);
+        let scales = quantised.scales[first..first + per_group].par_chunks(BLOCK);
+        let sums: Vec<(f64, f64)> = (weights.zip(rounded).zip(scales))
+            .map(|((weights, rounded), scales)| {
+                let of = |rounded: &[i8]| losses(weights, rounded, scales, &covariance);
+                let none = vec![0; rounded.len()];
+                (of(rounded).iter().sum(), of(&none).iter().sum())
+            })
+            .collect();
+        for (of_error, of_all) in sums {
+            error += of_error;
+            total += of_all;
         }
     }
     (total > 0.0).then(|| (error / total).max(0.0).sqrt())
 }
 
-/// Rounds one row, spreading what is lost over the weights to come.
-fn round_row(weights: &[f32], scale: f32, factor: &[f64]) -> Vec<i8> {
-    let n = weights.len();
+/// Rounds some rows, spreading what is lost over the weights to come.
+fn round_rows(weights: &[f32], scales: &[f32], factor: &[f64]) -> Vec<i8> {
+    let n = weights.len() / scales.len();
     let mut left: Vec<f64> = weights.iter().map(|w| f64::from(*w)).collect();
-    let inverse = 1.0 / scale;
-    (0..n)
-        .map(|j| {
-            let rounded = round(left[j] as f32, inverse);
-            let row = &factor[j * n..(j + 1) * n];
-            let error = (left[j] - f64::from(rounded) * f64::from(scale)) / row[j];
-            left[j..].iter_mut().zip(&row[j..]).for_each(|(w, f)| *w -= error * f);
-            rounded
-        })
-        .collect()
+    let mut rounded = vec![0; weights.len()];
+    for j in 0..n {
+        let row = &factor[j * n..(j + 1) * n];
+        for (r, scale) in scales.iter().enumerate() {
+            let left = &mut left[r * n + j..(r + 1) * n];
+            let integer = round(left[0] as f32, 1.0 / scale);
+            let error = (left[0] - f64::from(integer) * f64::from(*scale)) / row[j];
+            left.iter_mut().zip(&row[j..]).for_each(|(w, f)| *w -= error * f);
+            rounded[r * n + j] = integer;
+        }
+    }
+    rounded
 }
 
-/// The variance that the error of a row adds to its result.
-fn loss(weights: &[f32], rounded: &[i8], scale: f32, covariance: &[f64]) -> f64 {
+/// The variance that the error of each of some rows adds to its result.
+fn losses(weights: &[f32], rounded: &[i8], scales: &[f32], covariance: &[f64]) -> Vec<f64> {
+    let n = weights.len() / scales.len();
+    let pairs = weights.iter().zip(rounded).enumerate();
     let errors: Vec<f64> =
-        weights.iter().zip(rounded).map(|(w, q)| f64::from(w - f32::from(*q) * scale)).collect();
-    let rows = covariance.chunks_exact(errors.len());
-    rows.zip(&errors)
-        .map(|(row, e)| e * row.iter().zip(&errors).map(|(c, e)| c * e).sum::<f64>())
-        .sum()
+        pairs.map(|(at, (w, q))| f64::from(w - f32::from(*q) * scales[at / n])).collect();
+    let mut losses = vec![0.0; scales.len()];
+    for (j, row) in covariance.chunks_exact(n).enumerate() {
+        for (loss, errors) in losses.iter_mut().zip(errors.chunks_exact(n)) {
+            *loss += errors[j] * dot(row, errors);
+        }
+    }
+    losses
+}
+
+/// The sum of the products of two vectors of one length, in eight parts that a processor can form at
+/// the same time.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    const PARTS: usize = 8;
+    let mut sums = [0.0; PARTS];
+    let (a_blocks, b_blocks) = (a.chunks_exact(PARTS), b.chunks_exact(PARTS));
+    let rest = a_blocks.remainder().iter().zip(b_blocks.remainder());
+    let rest: f64 = rest.map(|(a, b)| a * b).sum();
+    for (a, b) in a_blocks.zip(b_blocks) {
+        sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
+    }
+    rest + sums.iter().sum::<f64>()
 }
 
 /// The upper triangular `u` with `uᵀ · u` the inverse of the damped covariance; `None` if that is
@@ -194,8 +255,7 @@ fn inverse_factor(covariance: &[f64], n: usize) -> Option<Vec<f64>> {
     let mut r = vec![0.0; n * n];
     for j in (0..n).rev() {
         let tail = |i: usize, r: &[f64]| -> f64 {
-            let (a, b) = (&r[i * n + j + 1..(i + 1) * n], &r[j * n + j + 1..(j + 1) * n]);
-            a.iter().zip(b).map(|(a, b)| a * b).sum()
+            dot(&r[i * n + j + 1..(i + 1) * n], &r[j * n + j + 1..(j + 1) * n])
         };
         let pivot = covariance[j * n + j] + damping - tail(j, &r);
         if pivot <= 0.0 || !pivot.is_finite() {
@@ -203,9 +263,12 @@ fn inverse_factor(covariance: &[f64], n: usize) -> Option<Vec<f64>> {
         }
         let root = pivot.sqrt();
         r[j * n + j] = root;
-        for i in 0..j {
-            r[i * n + j] = (covariance[i * n + j] - tail(i, &r)) / root;
-        }
+        let column: Vec<f64> = (0..j)
+            .into_par_iter()
+            .with_min_len(64)
+            .map(|i| (covariance[i * n + j] - tail(i, &r)) / root)
+            .collect();
+        column.iter().enumerate().for_each(|(i, value)| r[i * n + j] = *value);
     }
     Some(invert_upper(&r, n))
 }

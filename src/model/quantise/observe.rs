@@ -17,7 +17,7 @@ const VECTORS: usize = 256;
 
 /// Layers with more inputs have their bias corrected, but their weights rounded to nearest: the
 /// covariance of their inputs would be too large.
-const MOST_COMPENSATED: usize = 1536;
+const MOST_COMPENSATED: usize = 4096;
 
 /// What was seen of one layer.
 #[derive(Debug)]
