@@ -41,6 +41,12 @@ pub enum EncodeError {
         /// The text.
         text: String,
     },
+    /// Parents of labels do not make a tree.
+    #[error("{reason}: parents have to make a tree")]
+    Parents {
+        /// The label at fault.
+        reason: String,
+    },
     /// The tower's output is no direction.
     #[error("{source_name}: the model gave no usable embedding: {reason}")]
     Embedding {

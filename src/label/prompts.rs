@@ -3,8 +3,10 @@
 use super::cache::TextCache;
 use super::compiled::{CompiledLabels, LabelName};
 use super::set::LabelSet;
+use super::tree::Tree;
 use crate::embedding::normalise;
 use crate::encode::{EncodeError, Encoder};
+use crate::one_line::one_line;
 
 /// Embeds every label of `set`: the mean of its normalised prompt embeddings, renormalised
 /// (prompt ensembling, Radford et al. 2021, as open_clip builds its zero-shot classifiers).
@@ -14,7 +16,7 @@ use crate::encode::{EncodeError, Encoder};
 /// new ones are added to it. `progress` is called with the number of labels done.
 ///
 /// # Errors
-/// [`EncodeError`] from the text tower.
+/// [`EncodeError`] from the text tower; [`EncodeError::Parents`].
 pub fn compile(
     encoder: &Encoder,
     set: &LabelSet,
@@ -22,6 +24,11 @@ pub fn compile(
     cache: &mut TextCache,
     progress: &dyn Fn(usize),
 ) -> Result<CompiledLabels, EncodeError> {
+    let names: Vec<LabelName> = set.labels.iter().map(LabelName::from).collect();
+    // The readers of label sets check the same; a set may have been written, or changed, by hand.
+    if let Err(fault) = Tree::new(&names) {
+        return Err(EncodeError::Parents { reason: one_line(&fault.to_string()) });
+    }
     let manifest = encoder.package().manifest();
     let templates = templates.or(set.templates.as_deref()).unwrap_or(manifest.templates.as_slice());
     let mut rows = Vec::with_capacity(set.labels.len() * manifest.dimension);
@@ -44,7 +51,6 @@ pub fn compile(
         rows.extend_from_slice(&row);
         progress(done + 1);
     }
-    let names = set.labels.iter().map(LabelName::from);
     let (space, classes) = (encoder.space(), set.classes.clone());
-    Ok(CompiledLabels::new(space, manifest.dimension, names.collect(), classes, rows))
+    Ok(CompiledLabels::new(space, manifest.dimension, names, classes, rows))
 }

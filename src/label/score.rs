@@ -48,15 +48,12 @@ pub struct Scorer<'a> {
 
 impl<'a> Scorer<'a> {
     /// A scorer with the calibration of `manifest`.
-    ///
-    /// # Panics
-    /// When parents go in a circle, which neither files nor [`crate::LabelSet`]'s readers let pass: only labels
-    /// written by hand can.
     pub fn new(labels: &'a CompiledLabels, manifest: &'a Manifest, options: ScoreOptions) -> Self {
         let calibration = &manifest.calibration;
         let scale = manifest.logit_scale / calibration.temperature.unwrap_or(1.0);
         let independent = image_text_logistic(manifest);
-        let tree = Tree::new(labels.labels()).expect("label sets are checked when they are read");
+        let tree = Tree::new(labels.labels())
+            .expect("parents are checked where labels are compiled or read");
         let label_centring = calibration.label_centring.unwrap_or(1.0);
         let null_logit = calibration.null_logit;
         Self { labels, options, calibration, label_centring, scale, null_logit, independent, tree }

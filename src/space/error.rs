@@ -51,6 +51,14 @@ pub enum SpaceError {
         /// Rows given.
         rows: usize,
     },
+    /// Every row is there more than once, so that none has a neighbour at a distance.
+    #[error("{what} has no value: each of the {rows} rows is there more than once")]
+    Duplicates {
+        /// The measurement.
+        what: &'static str,
+        /// Rows given.
+        rows: usize,
+    },
     /// Two sets that must pair up have different sizes.
     #[error("{left} rows on one side and {right} on the other do not pair up")]
     Unpaired {

@@ -30,7 +30,10 @@ impl Drop for Watched {
 fn command(home: &Path, more: &[&str]) -> Command {
     let mut command = program();
     command.arg("watch").arg(home.join("incoming"));
-    command.args(["--labels", "a car,an empty road", "--motion", "0"]).args(more);
+    if !more.contains(&"--labels") {
+        command.args(["--labels", "a car,an empty road"]);
+    }
+    command.args(["--motion", "0"]).args(more);
     command.env("SEXTANT_CACHE", home.join("cache")).env_remove("SEXTANT_HTTP_TOKEN");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
@@ -45,8 +48,8 @@ pub(crate) fn watch(more: &[&str]) -> Watched {
     let replace = |text: &&str| text.replace("INDEX", &index).replace("TOKEN", &token);
     let more: Vec<String> = more.iter().map(replace).collect();
     let more: Vec<&str> = more.iter().map(String::as_str).collect();
-    let mut command = command(home.path(), &["--http", "127.0.0.1:0"]);
-    let mut child = command.args(more).spawn().unwrap();
+    let more = [&["--http", "127.0.0.1:0"], &more[..]].concat();
+    let mut child = command(home.path(), &more).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let address = lines.by_ref().find_map(|line| {
         let line = line.unwrap();
@@ -244,6 +247,20 @@ fn typed_labels_take_effect_and_wrong_ones_are_named() {
     watched.see("rgb.jpg", 1);
     let after = watched.state_when("the labels", |state| state["version"] == 2);
     assert_eq!(after["labels"][1], serde_json::json!({ "name": "fog", "negative": true }));
+}
+
+/// A label began with a parent, and is then hidden: the watch ended with a panic once.
+#[test]
+fn typed_labels_are_a_tree_or_refused() {
+    let watched = watch(&["--labels", "a truck < a vehicle, a boat"]);
+    let answer = watched.type_labels(&["a truck", "!a vehicle"]);
+    assert_eq!(answer.0, 422, "{}", answer.text());
+    assert!(answer.text().contains("a vehicle"), "{}", answer.text());
+    let answer = watched.type_labels(&["a boat", "!a truck"]);
+    assert_eq!(answer.0, 202, "{}", answer.text());
+    watched.see("rgb.jpg", 1);
+    let after = watched.state_when("the labels", |state| state["version"] == 2);
+    assert_eq!(after["labels"][1], serde_json::json!({ "name": "a truck", "negative": true }));
 }
 
 #[test]

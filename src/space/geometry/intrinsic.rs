@@ -25,7 +25,7 @@ pub struct TwoNearest {
 /// the largest tenth of the ratios. Rows with an exact duplicate are left out.
 ///
 /// # Errors
-/// [`SpaceError::TooFewRows`] below ten rows without duplicates; [`SpaceError::AllRowsEqual`].
+/// [`SpaceError::TooFewRows`] below ten rows without duplicates; [`SpaceError::Duplicates`].
 pub fn two_nearest_dimension(points: &Points) -> Result<TwoNearest, SpaceError> {
     const WHAT: &str = "the intrinsic dimension (TwoNN)";
     points.need(WHAT, 10)?;
@@ -34,7 +34,7 @@ pub fn two_nearest_dimension(points: &Points) -> Result<TwoNearest, SpaceError> 
     let mut ratios: Vec<f64> = ratios.map(|pair| pair[1].distance / pair[0].distance).collect();
     let rows = ratios.len();
     if rows == 0 {
-        return Err(SpaceError::AllRowsEqual { what: WHAT, rows: points.rows() });
+        return Err(SpaceError::Duplicates { what: WHAT, rows: points.rows() });
     }
     if rows < 10 {
         return Err(SpaceError::TooFewRows { what: WHAT, needed: 10, found: rows });
@@ -61,7 +61,7 @@ pub fn two_nearest_dimension(points: &Points) -> Result<TwoNearest, SpaceError> 
 ///
 /// # Errors
 /// [`SpaceError::OutOfRange`] for `k` below 3; [`SpaceError::TooFewRows`] below `k + 1` rows;
-/// [`SpaceError::AllRowsEqual`]; [`SpaceError::Singular`] when all neighbours are equally far.
+/// [`SpaceError::Duplicates`]; [`SpaceError::Singular`] when all neighbours are equally far.
 pub fn maximum_likelihood_dimension(points: &Points, k: usize) -> Result<f64, SpaceError> {
     const WHAT: &str = "the intrinsic dimension (maximum likelihood)";
     if k < 3 {
@@ -79,7 +79,7 @@ pub fn maximum_likelihood_dimension(points: &Points, k: usize) -> Result<f64, Sp
         })
         .collect();
     if inverses.is_empty() {
-        return Err(SpaceError::AllRowsEqual { what: WHAT, rows: points.rows() });
+        return Err(SpaceError::Duplicates { what: WHAT, rows: points.rows() });
     }
     let mean = inverses.iter().sum::<f64>() / inverses.len() as f64;
     if mean < f64::EPSILON { Err(SpaceError::Singular { what: WHAT }) } else { Ok(1.0 / mean) }
@@ -125,9 +125,9 @@ mod tests {
     #[test]
     fn duplicates_and_few_rows_are_refused_not_nan() {
         let same = Points::new([1.0, 0.0].repeat(30), 2).unwrap();
-        assert!(matches!(two_nearest_dimension(&same), Err(SpaceError::AllRowsEqual { .. })));
+        assert!(matches!(two_nearest_dimension(&same), Err(SpaceError::Duplicates { .. })));
         let likely = maximum_likelihood_dimension(&same, 5);
-        assert!(matches!(likely, Err(SpaceError::AllRowsEqual { .. })));
+        assert!(matches!(likely, Err(SpaceError::Duplicates { .. })));
         let few = Points::new([1.0, 0.0].repeat(5), 2).unwrap();
         assert!(matches!(two_nearest_dimension(&few), Err(SpaceError::TooFewRows { .. })));
         assert!(maximum_likelihood_dimension(&few, 2).is_err());

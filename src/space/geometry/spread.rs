@@ -50,7 +50,7 @@ pub struct Concentration {
 /// Measures the concentration of distances.
 ///
 /// # Errors
-/// [`SpaceError::TooFewRows`] below three rows; [`SpaceError::AllRowsEqual`] when no row has a
+/// [`SpaceError::TooFewRows`] below three rows; [`SpaceError::Duplicates`] when no row has a
 /// neighbour at a distance above zero.
 pub fn concentration(points: &Points) -> Result<Concentration, SpaceError> {
     const WHAT: &str = "distance concentration";
@@ -62,7 +62,7 @@ pub fn concentration(points: &Points) -> Result<Concentration, SpaceError> {
     let pairs = rows as f64 * (rows - 1) as f64;
     let mean = found.iter().map(|d| d.sum).sum::<f64>() / pairs;
     if contrasts.is_empty() || mean <= 0.0 {
-        return Err(SpaceError::AllRowsEqual { what: WHAT, rows });
+        return Err(SpaceError::Duplicates { what: WHAT, rows });
     }
     let square = found.iter().map(|d| d.squares).sum::<f64>() / pairs;
     Ok(Concentration {
@@ -111,7 +111,10 @@ mod tests {
         let same = points(&[[1.0, 0.0]; 5]);
         assert_eq!(uniformity(&same), Ok(0.0));
         assert_eq!(alignment(&same, &same), Ok(0.0));
-        assert!(matches!(concentration(&same), Err(SpaceError::AllRowsEqual { .. })));
+        let twice = points(&[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]);
+        for copies in [same, twice] {
+            assert!(matches!(concentration(&copies), Err(SpaceError::Duplicates { .. })));
+        }
         assert!(uniformity(&points(&[[1.0, 0.0]])).is_err());
     }
 

@@ -140,7 +140,10 @@ impl Relabel {
         let is_text = self.needed.iter().any(|(_, label, is_text)| *is_text && label == name);
         let prompts = if is_text { vec![name.to_owned()] } else { Vec::new() };
         let fresh = Label { name: name.to_owned(), prompts, ..Label::default() };
-        Label { negative, ..known.unwrap_or(fresh) }
+        let label = known.unwrap_or(fresh);
+        // A hidden label counts towards nothing.
+        let parent = label.parent.filter(|_| !negative);
+        Label { negative, parent, ..label }
     }
 }
 
