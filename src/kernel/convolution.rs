@@ -244,8 +244,17 @@ fn copy_lines(
         to_step: usize,
         count: usize,
     ) {
-        for i in 0..count {
-            to[i * to_step..][..N].copy_from_slice(&from[i * from_step..][..N]);
+        let Some(last) = count.checked_sub(1) else { return };
+        let fits = |step: usize, length: usize| {
+            last.checked_mul(step).is_some_and(|start| length.checked_sub(start) >= Some(N))
+        };
+        assert!(fits(from_step, from.len()) && fits(to_step, to.len()), "lines are short");
+        let (mut from, mut to) = (from.as_ptr(), to.as_mut_ptr());
+        for _ in 0..count {
+            // SAFETY: the last line ends within its slice, and all others start before it; the slices
+            // do not overlap.
+            unsafe { std::ptr::copy_nonoverlapping(from, to, N) };
+            (from, to) = (from.wrapping_add(from_step), to.wrapping_add(to_step));
         }
     }
     match line {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::activation::activate_all;
 use super::pack::MOST_INPUTS;
-use super::simd::{Vector, entry_points, load_some, store_some};
+use super::simd::{Vector, entry_points, load_some, store_some, unrolled};
 use super::{Activation, Band, KernelError, Machine, Window};
 
 /// A depthwise convolution with float weights: every channel has a kernel of its own.
@@ -93,6 +93,9 @@ entry_points! {
 /// Outputs of a row computed together, so that each weight is loaded once for all.
 const TOGETHER: usize = 8;
 
+/// Neighbouring pixels of a row that share the columns they look at.
+const SIDE_BY_SIDE: usize = 8;
+
 /// One vector of channels of one output row.
 struct Line<'a> {
     layer: &'a DepthwiseFloat,
@@ -120,6 +123,7 @@ unsafe fn float_depthwise<V: Vector>(
         .checked_sub(window.kernel[1])
         .map_or(0, |room| room / window.stride[1])
         .clamp(start, width);
+    let slides = (window.kernel[1], window.stride[1]) == (3, 1);
     for y in rows.clone() {
         let top = y * window.stride[0];
         let kernel_rows = window.before[0].saturating_sub(top).min(window.kernel[0])
@@ -134,7 +138,10 @@ unsafe fn float_depthwise<V: Vector>(
                 while x < width {
                     let to = out.add(x * channels);
                     let whole = channels - channel >= V::LANES && x >= start;
-                    if whole && x + TOGETHER <= end {
+                    if whole && x + SIDE_BY_SIDE <= end && slides {
+                        side_by_side::<V>(&line, x, to);
+                        x += SIDE_BY_SIDE;
+                    } else if whole && x + TOGETHER <= end {
                         several::<V, TOGETHER>(&line, x, to);
                         x += TOGETHER;
                     } else if whole && x + 2 <= end {
@@ -179,6 +186,40 @@ unsafe fn several<V: Vector, const N: usize>(line: &Line<'_>, x: usize, out: *mu
                 from = from.add(channels);
                 weights = weights.add(channels);
             }
+        }
+        for (n, &sum) in sums.iter().enumerate() {
+            V::store(out.add(n * channels), sum);
+        }
+    }
+}
+
+/// [`several`] for kernels three columns wide and a stride of 1: each column is loaded once for all outputs.
+///
+/// # Safety
+/// As for [`several`], with [`SIDE_BY_SIDE`] outputs.
+#[inline(always)]
+unsafe fn side_by_side<V: Vector>(line: &Line<'_>, x: usize, out: *mut f32) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let DepthwiseFloat { window, channels, .. } = *line.layer;
+        let mut sums = [V::load(line.layer.bias.as_ptr().add(line.channel)); SIDE_BY_SIDE];
+        for ky in line.kernel_rows.clone() {
+            let row = line.y * window.stride[0] + ky - window.before[0] - line.input.first_row;
+            let column = x - window.before[1];
+            let mut from = line.input.data.as_ptr();
+            from = from.add((row * line.input.width + column) * channels + line.channel);
+            let tap = |kx: usize| {
+                V::load(line.layer.weights.as_ptr().add((ky * 3 + kx) * channels + line.channel))
+            };
+            let kernel = [tap(0), tap(1), tap(2)];
+            unrolled!(SIDE_BY_SIDE + 2, |column| {
+                let a = V::load(from.add(column * channels));
+                unrolled!(3, |kx| {
+                    if column >= kx && column - kx < SIDE_BY_SIDE {
+                        sums[column - kx] = V::fma(a, kernel[kx % 3], sums[column - kx]);
+                    }
+                });
+            });
         }
         for (n, &sum) in sums.iter().enumerate() {
             V::store(out.add(n * channels), sum);

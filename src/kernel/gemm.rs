@@ -72,6 +72,14 @@ pub(crate) fn to_float(
         out: out.as_mut_ptr(),
         stride: out.stride(),
     };
+    #[cfg(target_arch = "aarch64")]
+    if linear.machine() == Machine::NeonDot
+        && packed_rows::suits(stride)
+        && packed_rows::gives_floats(&linear.weights, &output)
+    {
+        // SAFETY: as in `dynamic`.
+        return unsafe { packed_rows::to_floats(rows, &linear.weights, output) };
+    }
     // SAFETY: as in `dynamic`; with step 0 the one scale and zero point serve all rows.
     unsafe { to_float_on(linear.machine(), rows, &linear.weights, 0..linear.panels(), output) }
 }
@@ -92,7 +100,7 @@ pub(crate) fn requantised(
     #[cfg(target_arch = "aarch64")]
     if linear.machine() == Machine::NeonDot && packed_rows::suits(stride) {
         // SAFETY: as in `dynamic`.
-        return unsafe { packed_rows::run(rows, &linear.weights, output) };
+        return unsafe { packed_rows::to_bytes(rows, &linear.weights, output) };
     }
     // SAFETY: as in `dynamic`.
     unsafe { to_bytes_on(linear.machine(), rows, &linear.weights, output) }

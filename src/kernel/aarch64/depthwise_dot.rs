@@ -158,6 +158,7 @@ unsafe fn interleave_columns<const G: usize, const K: usize, const S: usize>(
 }
 
 /// What the sums of sixteen channels start from.
+#[inline(always)]
 fn start_of(layer: &Depthwise, output: Output<'_>, channel: usize) -> [i32; CHANNELS] {
     let channels = channel..channel + CHANNELS;
     let mut start = [0; CHANNELS];
@@ -224,14 +225,28 @@ unsafe fn pixels<const G: usize, const K: usize, const S: usize, const P: usize>
         let mut sums = [[vdupq_n_s32(0); 4]; P];
         unrolled!(P, |pixel| { sums[pixel] = load_start(start.as_ptr(), pixel) });
         let mut weights = weights;
-        for g in 0..G {
-            let mut columns = columns.add(g * group);
-            let mut seen = [[vdupq_n_s8(0); 4]; P];
-            unrolled!(K, |kx| {
-                add_column::<S, P>(&mut sums, &mut seen, &mut columns, &mut weights, kx);
-            });
+        add_group::<K, S, P>(&mut sums, columns, &mut weights);
+        if G == 2 {
+            add_group::<K, S, P>(&mut sums, columns.add(group), &mut weights);
         }
         sums
+    }
+}
+
+/// Adds the products of four rows.
+///
+/// # Safety
+/// As for [`pixels`].
+#[inline(always)]
+unsafe fn add_group<const K: usize, const S: usize, const P: usize>(
+    sums: &mut [[int32x4_t; 4]; P],
+    mut columns: *const i8,
+    weights: &mut *const i8,
+) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut seen = [[vdupq_n_s8(0); 4]; P];
+        unrolled!(K, |kx| { add_column::<S, P>(sums, &mut seen, &mut columns, weights, kx) });
     }
 }
 

@@ -11,6 +11,7 @@ mod dot_product;
 mod matrix_product;
 mod multiply_long;
 pub(crate) mod packed_rows;
+mod packed_tile;
 mod requantise;
 mod vector;
 

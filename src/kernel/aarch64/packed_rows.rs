@@ -1,4 +1,4 @@
-//! Matrix products to bytes by `sdot`, with rows packed first.
+//! Matrix products by `sdot`, with rows packed first.
 //!
 //! The same sums as the general tiles' ([`crate::kernel::gemm`]), in fewer instructions. A few rows at a time
 //! are copied as signed bytes, four rows by sixteen inputs side by side: the exclusive-or is then done
@@ -6,19 +6,19 @@
 //! of 64 products in every lane.
 
 use std::arch::aarch64::*;
-use std::arch::asm;
 use std::mem::MaybeUninit;
 
-use super::dot_product::step;
 use super::multiply_long::to_signed;
-use super::requantise::Finish;
+use super::packed_tile::multiply;
+use super::requantise::{Finish, Floats};
+use crate::kernel::Activation;
 use crate::kernel::gemm::Rows;
-use crate::kernel::gemm_output::ByteOutput;
+use crate::kernel::gemm_output::{ByteOutput, FloatOutput};
 use crate::kernel::pack::PackedWeights;
 use crate::kernel::simd::unrolled;
 
 /// Rows multiplied together.
-const ROWS: usize = 4;
+pub(super) const ROWS: usize = 4;
 /// Inputs of a row side by side, as many as a vector holds.
 const INPUTS: usize = 16;
 /// Vectors of packed rows: half of a first-level cache.
@@ -35,32 +35,91 @@ pub(crate) fn suits(inputs_padded: usize) -> bool {
 /// The processor has the dot product; `rows` are readable, suit ([`suits`]) and are as long as the weights
 /// say; `output` is writable for as many rows of all columns.
 #[target_feature(enable = "neon,dotprod")]
-pub(crate) unsafe fn run(rows: Rows, weights: &PackedWeights, output: ByteOutput<'_>) {
+pub(crate) unsafe fn to_bytes(rows: Rows, weights: &PackedWeights, output: ByteOutput<'_>) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        each_panel(rows, weights, |packed, first, count, panel| {
+            let at = (first, count, panel);
+            let plain = is_plain(weights, panel, output);
+            match weights.vectors(panel) {
+                1 => bytes_of_panel::<1, false>(packed, weights, at, output),
+                2 => bytes_of_panel::<2, false>(packed, weights, at, output),
+                3 => bytes_of_panel::<3, false>(packed, weights, at, output),
+                _ if plain => bytes_of_panel::<4, true>(packed, weights, at, output),
+                _ => bytes_of_panel::<4, false>(packed, weights, at, output),
+            }
+        });
+    }
+}
+
+/// Whether [`to_floats`] can give that: whole panels of outputs, and no more than a range to clamp to.
+pub(crate) fn gives_floats(weights: &PackedWeights, output: &FloatOutput<'_>) -> bool {
+    output.step == 0
+        && output.residual.is_null()
+        && weights.outputs.is_multiple_of(weights.layout.panel_columns())
+        && range_of(output.activation).is_some()
+}
+
+/// [`crate::kernel::gemm::to_float`] after its checks.
+///
+/// # Safety
+/// As for [`to_bytes`], and [`gives_floats`].
+#[target_feature(enable = "neon,dotprod")]
+pub(crate) unsafe fn to_floats(rows: Rows, weights: &PackedWeights, output: FloatOutput<'_>) {
+    let range = range_of(output.activation).unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+    let columns = weights.layout.panel_columns();
+    // SAFETY: as the caller promises; with step 0 the first scale and zero point serve all rows, and arrays by output
+    // channel hold all columns of a whole panel.
+    unsafe {
+        let factor = weights.layout.offset - *output.row_zero_points;
+        each_panel(rows, weights, |packed, first, count, panel| {
+            let column = panel * columns;
+            let sums = &weights.sums[column..column + columns];
+            let start: [i32; 16] = std::array::from_fn(|i| sums[i].wrapping_mul(factor));
+            let scales = &output.scales[column..column + columns];
+            let finish = Floats::new(*output.row_scales, scales, &output.bias[column..], range);
+            let out = output.out.add(first * output.stride + column);
+            let store = |at: usize, sums| finish.store(sums, out.add(at));
+            each_row::<4>(packed, weights, (count, panel), start.as_ptr(), output.stride, store);
+        });
+    }
+}
+
+/// What an activation clamps to, if that is all that it does.
+fn range_of(activation: Activation) -> Option<(f32, f32)> {
+    match activation {
+        Activation::None => Some((f32::NEG_INFINITY, f32::INFINITY)),
+        Activation::Relu => Some((0.0, f32::INFINITY)),
+        Activation::Relu6 => Some((0.0, 6.0)),
+        _ => None,
+    }
+}
+
+/// Packs rows, as many at a time as there is room for, and hands them on for every panel: `multiply` gets the packed
+/// rows, the number of the first and how many they are, and the panel.
+///
+/// # Safety
+/// As for [`to_bytes`].
+#[inline(always)]
+unsafe fn each_panel(
+    rows: Rows,
+    weights: &PackedWeights,
+    multiply: impl Fn(*const int8x16_t, usize, usize, usize),
+) {
     let blocks = weights.inputs_padded.div_ceil(INPUTS);
     let mut packed = [const { MaybeUninit::<int8x16_t>::uninit() }; ROOM];
     let packed = packed.as_mut_ptr().cast::<int8x16_t>();
     let most = ROOM / (blocks * ROWS) * ROWS;
-    let mut first = 0;
-    while first < rows.count {
+    for first in (0..rows.count).step_by(most) {
         let count = most.min(rows.count - first);
-        // SAFETY: `count` rows from `first` on exist, and whole tiles of them fit; each tile is
-        // packed before it is multiplied.
+        // SAFETY: `count` rows from `first` on exist, and whole tiles of them fit.
         unsafe {
             let part = Rows { start: rows.start.add(first * rows.stride), count, ..rows };
             pack_rows(part, packed);
-            for panel in 0..weights.panels() {
-                let at = (first, count, panel);
-                let plain = is_plain(weights, panel, output);
-                match weights.vectors(panel) {
-                    1 => panel_of::<1, false>(packed, weights, at, output),
-                    2 => panel_of::<2, false>(packed, weights, at, output),
-                    3 => panel_of::<3, false>(packed, weights, at, output),
-                    _ if plain => panel_of::<4, true>(packed, weights, at, output),
-                    _ => panel_of::<4, false>(packed, weights, at, output),
-                }
-            }
         }
-        first += count;
+        for panel in 0..weights.panels() {
+            multiply(packed, first, count, panel);
+        }
     }
 }
 
@@ -120,163 +179,60 @@ unsafe fn load_rest(from: *const u8, count: usize) -> uint8x16_t {
 /// The dot product is enabled; `count` rows are packed, whose results go to rows `first` and on of the output;
 /// the panel has `V` vectors, and is plain if it is said to be.
 #[inline(always)]
-unsafe fn panel_of<const V: usize, const PLAIN: bool>(
+unsafe fn bytes_of_panel<const V: usize, const PLAIN: bool>(
     packed: *const int8x16_t,
     weights: &PackedWeights,
     (first, count, panel): (usize, usize, usize),
     output: ByteOutput<'_>,
 ) {
     let (outputs, column) = (weights.outputs, panel * weights.layout.panel_columns());
-    let tile_vectors = weights.inputs_padded.div_ceil(INPUTS) * ROWS;
+    let (plan, begin) = (output.plan, first * outputs + column);
     // SAFETY: as the caller promises; arrays by output channel are padded to whole vectors.
     unsafe {
-        let panel = weights.data.as_slice().as_ptr().add(column * weights.inputs_padded).cast();
-        let finish = Finish::<V, PLAIN>::new(output.plan, column, outputs - column);
-        let start = output.plan.start.as_ptr().add(column);
-        let mut packed = packed;
-        let mut at = first * outputs + column;
-        let mut rows = [0, outputs, 2 * outputs, 3 * outputs];
-        for row in (0..count).step_by(ROWS) {
-            if row + ROWS > count {
-                // The last row was packed again in place of those there are not, and is stored again.
-                rows = rows.map(|row_at| row_at.min((count - row - 1) * outputs));
-            }
-            let sums = multiply::<V>(packed, panel, weights.inputs_padded / 4, start);
-            unrolled!(4, |r| {
-                let at = at + rows[r];
-                let residual = match output.residual.is_null() {
-                    true => None,
-                    false => Some(output.residual.add(at)),
-                };
-                finish.store(sums[r], output.out.add(at), residual);
-            });
-            packed = packed.add(tile_vectors);
-            at += ROWS * outputs;
-        }
+        let finish = Finish::<V, PLAIN>::new(plan, column, outputs - column);
+        let start = plan.start.as_ptr().add(column);
+        each_row::<V>(packed, weights, (count, panel), start, outputs, |at, sums| {
+            let residual = match output.residual.is_null() {
+                true => None,
+                false => Some(output.residual.add(begin + at)),
+            };
+            finish.store(sums, output.out.add(begin + at), residual);
+        });
     }
 }
 
-/// Sums of four packed rows with a panel of `V` vectors.
+/// Multiplies packed rows with one panel of `V` vectors. `store` gets the sums of every row, and how many elements
+/// from the first row they belong, rows being `stride` elements apart; those of the last row more than once
+/// where rows are not a multiple of four.
 ///
 /// # Safety
-/// The dot product is enabled; `packed` is readable for the inputs of `groups` groups of four, the panel for
-/// `groups * 16 * V` bytes, `start` for `4 * V` numbers.
+/// The dot product is enabled; `count` rows are packed; the panel has `V` vectors; `start` is readable for as many.
 #[inline(always)]
-unsafe fn multiply<const V: usize>(
+unsafe fn each_row<const V: usize>(
     packed: *const int8x16_t,
-    panel: *const i8,
-    groups: usize,
+    weights: &PackedWeights,
+    (count, panel): (usize, usize),
     start: *const i32,
-) -> [[int32x4_t; V]; ROWS] {
+    stride: usize,
+    store: impl Fn(usize, [int32x4_t; V]),
+) {
+    let tile_vectors = weights.inputs_padded.div_ceil(INPUTS) * ROWS;
+    let column = panel * weights.layout.panel_columns();
+    let (mut packed, mut at, mut left) = (packed, 0, count);
+    let mut rows = [0, stride, 2 * stride, 3 * stride];
     // SAFETY: as the caller promises.
     unsafe {
-        if V == 4 {
-            let sums = multiply_four(packed, panel, groups, start);
-            return std::array::from_fn(|r| std::array::from_fn(|v| sums[r][v % 4]));
+        let panel = weights.data.as_slice().as_ptr().add(column * weights.inputs_padded).cast();
+        while left > 0 {
+            if left < ROWS {
+                // The last row was packed again in place of those there are not, and is stored again.
+                rows = rows.map(|row_at| row_at.min((left - 1) * stride));
+            }
+            let sums = multiply::<V>(packed, panel, weights.inputs_padded / 4, start);
+            unrolled!(4, |r| { store(at + rows[r], sums[r]) });
+            packed = packed.add(tile_vectors);
+            at += ROWS * stride;
+            left = left.saturating_sub(ROWS);
         }
-        let mut sums = [[vdupq_n_s32(0); V]; ROWS];
-        unrolled!(V, |v| {
-            let start = vld1q_s32(start.add(v * 4));
-            unrolled!(4, |r| { sums[r][v] = start });
-        });
-        for block in 0..groups.div_ceil(4) {
-            let a: [int8x16_t; ROWS] = std::array::from_fn(|r| *packed.add(block * ROWS + r));
-            let panel = panel.add(block * 64 * V);
-            step::<0, ROWS, V>(&mut sums, &a, panel);
-            let left = groups - block * 4;
-            if left > 1 {
-                step::<1, ROWS, V>(&mut sums, &a, panel.add(16 * V));
-            }
-            if left > 2 {
-                step::<2, ROWS, V>(&mut sums, &a, panel.add(32 * V));
-            }
-            if left > 3 {
-                step::<3, ROWS, V>(&mut sums, &a, panel.add(48 * V));
-            }
-        }
-        sums
     }
-}
-
-/// The `sdot`s of one group of inputs: lane `$lane` of rows v0 to v3 with weights v4 to v7.
-macro_rules! group {
-    ($lane:literal) => {
-        concat!(
-            "ld1 {{v4.16b, v5.16b, v6.16b, v7.16b}}, [{w}], #64\n",
-            group!(@row "0", $lane, "16", "17", "18", "19"),
-            group!(@row "1", $lane, "20", "21", "22", "23"),
-            group!(@row "2", $lane, "24", "25", "26", "27"),
-            group!(@row "3", $lane, "28", "29", "30", "31"),
-        )
-    };
-    (@row $row:literal, $lane:literal, $a:literal, $b:literal, $c:literal, $d:literal) => {
-        concat!(
-            "sdot v", $a, ".4s, v4.16b, v", $row, ".4b[", $lane, "]\n",
-            "sdot v", $b, ".4s, v5.16b, v", $row, ".4b[", $lane, "]\n",
-            "sdot v", $c, ".4s, v6.16b, v", $row, ".4b[", $lane, "]\n",
-            "sdot v", $d, ".4s, v7.16b, v", $row, ".4b[", $lane, "]\n",
-        )
-    };
-}
-
-/// [`multiply`] with a panel of four vectors.
-///
-/// Written out, because neither the choice of neighbouring registers, which `ld1` needs, nor the
-/// order of loads can be left to the compiler without copies.
-///
-/// # Safety
-/// As for [`multiply`].
-#[inline(always)]
-unsafe fn multiply_four(
-    packed: *const int8x16_t,
-    panel: *const i8,
-    groups: usize,
-    start: *const i32,
-) -> [[int32x4_t; 4]; ROWS] {
-    let (a, b, c, d): (int32x4_t, int32x4_t, int32x4_t, int32x4_t);
-    let (e, f, g, h): (int32x4_t, int32x4_t, int32x4_t, int32x4_t);
-    let (i, j, k, l): (int32x4_t, int32x4_t, int32x4_t, int32x4_t);
-    let (m, n, o, p): (int32x4_t, int32x4_t, int32x4_t, int32x4_t);
-    // SAFETY: 16 numbers of `start` are read four times; for each sixteen inputs (four groups) 64 packed bytes,
-    // and for each group 64 weights: what the caller promises. Nothing is written.
-    unsafe {
-        asm!(
-            "ld1 {{v16.4s, v17.4s, v18.4s, v19.4s}}, [{start}]",
-            "ld1 {{v20.4s, v21.4s, v22.4s, v23.4s}}, [{start}]",
-            "ld1 {{v24.4s, v25.4s, v26.4s, v27.4s}}, [{start}]",
-            "ld1 {{v28.4s, v29.4s, v30.4s, v31.4s}}, [{start}]",
-            "cbz {blocks}, 3f",
-            "2:",
-            "ld1 {{v0.16b, v1.16b, v2.16b, v3.16b}}, [{a}], #64",
-            "subs {blocks}, {blocks}, #1",
-            group!("0"),
-            group!("1"),
-            group!("2"),
-            group!("3"),
-            "b.ne 2b",
-            "3:",
-            "cbz {rest}, 4f",
-            "ld1 {{v0.16b, v1.16b, v2.16b, v3.16b}}, [{a}], #64",
-            group!("0"),
-            "cmp {rest}, #2",
-            "b.lo 4f",
-            group!("1"),
-            "b.eq 4f",
-            group!("2"),
-            "4:",
-            a = inout(reg) packed => _,
-            w = inout(reg) panel => _,
-            blocks = inout(reg) groups / 4 => _,
-            rest = in(reg) groups % 4,
-            start = in(reg) start,
-            out("v0") _, out("v1") _, out("v2") _, out("v3") _,
-            out("v4") _, out("v5") _, out("v6") _, out("v7") _,
-            out("v16") a, out("v17") b, out("v18") c, out("v19") d,
-            out("v20") e, out("v21") f, out("v22") g, out("v23") h,
-            out("v24") i, out("v25") j, out("v26") k, out("v27") l,
-            out("v28") m, out("v29") n, out("v30") o, out("v31") p,
-            options(readonly, nostack),
-        );
-    }
-    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]]
 }

@@ -1,4 +1,4 @@
-//! Sums to bytes, sixteen channels at a time, as [`Requantisation`] says.
+//! Sums to bytes, sixteen channels at a time, as [`Requantisation`] says; and to floats.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -80,6 +80,47 @@ impl<const V: usize, const PLAIN: bool> Finish<V, PLAIN> {
                     std::ptr::copy_nonoverlapping(copy.as_ptr(), to, channels);
                 }
             }
+        }
+    }
+}
+
+/// What becomes of the sums of sixteen channels that are to be floats.
+pub(super) struct Floats<'a> {
+    scales: [float32x4_t; 4],
+    bias: &'a [f32],
+    low: float32x4_t,
+    high: float32x4_t,
+}
+
+impl<'a> Floats<'a> {
+    /// Of rows with a scale, and sixteen channels with theirs; the results are clamped to a range.
+    ///
+    /// # Panics
+    /// If there are fewer scales or numbers of bias.
+    #[inline(always)]
+    pub(super) fn new(scale: f32, scales: &[f32], bias: &'a [f32], range: (f32, f32)) -> Self {
+        let (scales, bias) = (&scales[..16], &bias[..16]);
+        // SAFETY: NEON is always there; sixteen scales were found.
+        unsafe {
+            let scale_of = |v: usize| vmulq_n_f32(vld1q_f32(scales.as_ptr().add(v * 4)), scale);
+            let (low, high) = (vdupq_n_f32(range.0), vdupq_n_f32(range.1));
+            Self { scales: std::array::from_fn(scale_of), bias, low, high }
+        }
+    }
+
+    /// Stores the sums of a row as floats.
+    ///
+    /// # Safety
+    /// `to` is writable for sixteen.
+    #[inline(always)]
+    pub(super) unsafe fn store(&self, sums: [int32x4_t; 4], to: *mut f32) {
+        // SAFETY: as the caller promises; there are sixteen numbers of bias.
+        unsafe {
+            let bias = load_addends::<4>(self.bias.as_ptr());
+            unrolled!(4, |v| {
+                let y = vfmaq_f32(bias[v], vcvtq_f32_s32(sums[v]), self.scales[v]);
+                vst1q_f32(to.add(v * 4), vminq_f32(vmaxq_f32(y, self.low), self.high));
+            });
         }
     }
 }
