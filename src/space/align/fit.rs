@@ -23,6 +23,10 @@ const PATIENCE: usize = 4;
 /// Strengths of the pull towards the identity that are tried; the stopping pairs choose.
 const DECAYS: [f32; 3] = [0.3, 1.0, 3.0];
 
+/// Shares of the way from the identity to what was learned that are tried; the stopping pairs
+/// choose (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+const SHARES: [f32; 4] = [0.25, 0.5, 0.75, 1.0];
+
 /// How to fit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AlignOptions {
@@ -59,6 +63,8 @@ pub struct AlignReport {
     pub scale: f32,
     /// Pull towards the identity that was chosen.
     pub decay: f32,
+    /// Share of the way from the identity to what was learned that was chosen.
+    pub share: f32,
     /// Whether both recall at 5 and loss are better than before.
     pub improves: bool,
 }
@@ -166,6 +172,7 @@ pub fn fit(
     step(total, total);
     let (_, decay, maps) =
         runs.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).ok_or(SpaceError::NoTerms)?;
+    let (share, maps) = blended(&start, &maps, &stop);
     // The scale alone is no gain in ranking: the loss before is taken at its own best scale.
     let (before, loss_before) = judged(&start, &judge);
     let (after, loss_after) = judged(&maps, &judge);
@@ -178,6 +185,7 @@ pub fn fit(
         loss_after,
         scale: maps.log_scale.exp(),
         decay,
+        share,
         improves: after.at_5 > before.at_5 && loss_after < loss_before,
     };
     let rows = |map: &DMatrix<f32>| map.transpose().as_slice().to_vec();
@@ -189,6 +197,19 @@ pub fn fit(
         held_out: judge,
     };
     Ok((alignment, report))
+}
+
+/// The maps between `start` and `learned` that fit `stop` best, and how far between.
+fn blended(start: &Maps, learned: &Maps, stop: &Pairs) -> (f32, Maps) {
+    let between = |share: f32| Maps {
+        image: &start.image * (1.0 - share) + &learned.image * share,
+        text: &start.text * (1.0 - share) + &learned.text * share,
+        log_scale: start.log_scale * (1.0 - share) + learned.log_scale * share,
+    };
+    let tried = SHARES.map(|share| (stopping_loss(&between(share), stop), share));
+    let best = tried.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
+    let share = best.map_or(1.0, |(_, share)| share);
+    (share, between(share))
 }
 
 fn check(pairs: &Pairs, logit_scale: f32, options: AlignOptions) -> Result<(), SpaceError> {
