@@ -8,6 +8,7 @@ use crate::kernel::{Activation, KernelError, Quantisation, Window};
 
 use super::super::Passes;
 use super::draft::{After, ConvolutionDraft, ConvolutionKind, Draft, DraftKind, Region, Size};
+use super::planes::PLAIN_BYTES;
 use super::program::{self, Form, Layer, Operation, Picture, PictureId, Program, Step};
 use super::recognise::size_of;
 
@@ -19,9 +20,11 @@ const FEWEST_PIXELS: usize = 4;
 pub(super) struct Builder<'p, 'a> {
     pub passes: &'p mut Passes<'a>,
     pub pictures: Vec<Picture>,
-    steps: Vec<Step>,
+    pub steps: Vec<Step>,
     /// The picture an outlet was first made as.
     made: HashMap<OutletId, PictureId>,
+    /// The picture that holds the bytes of pixels as they are.
+    pub pixels: Option<PictureId>,
     /// Pictures made from others by conversion.
     converted: HashMap<(PictureId, &'static str), PictureId>,
 }
@@ -47,13 +50,19 @@ pub(super) fn program(
         pictures: Vec::new(),
         steps: Vec::new(),
         made: HashMap::new(),
+        pixels: None,
         converted: HashMap::new(),
     };
     let mut inputs = Vec::new();
     for outlet in &region.inputs {
         let Some(size) = size_of(model, *outlet) else { return Ok(None) };
-        let form = builder.form_of_input(model, *outlet, layers);
+        let plain = builder.reads_plain_pixels(model, *outlet, size, layers);
+        let form = match plain {
+            true => Form::Bytes(PLAIN_BYTES),
+            false => builder.form_of_input(model, *outlet, layers),
+        };
         let id = builder.picture(size, form);
+        builder.pixels = builder.pixels.or(plain.then_some(id));
         builder.made.insert(*outlet, id);
         inputs.push(id);
     }
@@ -71,11 +80,12 @@ pub(super) fn program(
         })
         .collect();
     let steps = program::chain(builder.steps, &builder.pictures, &outputs);
+    let inputs = (inputs, builder.pixels);
     Ok(Some(Program::new(machine, builder.pictures, steps, inputs, outputs)))
 }
 
 impl Builder<'_, '_> {
-    fn picture(&mut self, size: Size, form: Form) -> PictureId {
+    pub fn picture(&mut self, size: Size, form: Form) -> PictureId {
         self.pictures.push(Picture { size, form });
         self.pictures.len() - 1
     }
@@ -156,6 +166,11 @@ impl Builder<'_, '_> {
             After::Clamp(..) => Activation::None,
         };
         let output = match &draft.kind {
+            DraftKind::Convolution(convolution) if self.pixels == Some(first) => {
+                let output = self.planes(first, draft, convolution)?;
+                let wanted = self.form_of_output(model, draft);
+                self.finish_floats(draft, output, None, Activation::None, wanted)
+            }
             DraftKind::Convolution(convolution) => self.convolution(model, draft, convolution)?,
             DraftKind::GlobalAverage => {
                 let input = match self.pictures[first].form {

@@ -23,6 +23,27 @@ impl Pixels {
         (f32::from(byte) / 255.0 - self.mean[channel]) / self.std[channel]
     }
 
+    /// The byte that stands for a number in a channel.
+    pub(super) fn byte(&self, value: f32, channel: usize) -> u8 {
+        let byte = (value * self.std[channel] + self.mean[channel]) * 255.0;
+        byte.round_ties_even().clamp(0.0, 255.0) as u8
+    }
+
+    /// The quantisation of all channels together, and whether it has every byte of each channel to
+    /// a thousandth of a step.
+    pub(super) fn together(&self) -> Option<(Quantisation, bool)> {
+        let (low, high) = self.range();
+        let quantisation = Quantisation::covering(low, high).ok()?;
+        let exact = (0..self.mean.len()).all(|channel| {
+            (0..=255).all(|byte| {
+                let value = self.value(byte, channel);
+                let found = quantisation.dequantise(quantisation.quantise(value));
+                (found - value).abs() <= 1e-3 * quantisation.scale
+            })
+        });
+        Some((quantisation, exact))
+    }
+
     /// The smallest and the largest number that pixels stand for.
     pub fn range(&self) -> (f32, f32) {
         (0..self.mean.len())
@@ -67,6 +88,14 @@ pub(super) fn import_pixels(
                 }
             }
         }
+    }
+}
+
+/// Normalised pixels, plane after plane, to the bytes they come of, channels last.
+pub(super) fn bytes_of_pixels(planes: &[f32], pixels: &Pixels, size: Size, out: &mut [u8]) {
+    for (channel, plane) in planes.chunks_exact(size.pixels()).enumerate() {
+        let to = out[channel..].iter_mut().step_by(size.channels);
+        to.zip(plane).for_each(|(byte, value)| *byte = pixels.byte(*value, channel));
     }
 }
 

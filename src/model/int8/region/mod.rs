@@ -14,6 +14,7 @@ mod kernels;
 mod layout;
 mod memory;
 mod operator;
+mod planes;
 mod program;
 mod recognise;
 

@@ -14,7 +14,9 @@ use super::super::parallel::{self, Buffers};
 use super::super::weight::floats;
 use super::chain::{Job, View};
 use super::draft::Size;
-use super::layout::{Pixels, convert, import_pixels, interleave, repeat, separate};
+use super::layout::{
+    Pixels, bytes_of_pixels, convert, import_pixels, interleave, repeat, separate,
+};
 use super::memory::{Data, Workspace};
 use super::program::{Form, Picture, PictureId, Program, Step};
 
@@ -143,6 +145,14 @@ impl RegionOp {
                     _ => bail!("repeated channels change their form"),
                 }
             }
+            (Step::Plane { input, channel, .. }, Data::Bytes(out, _)) => match view(*input)? {
+                View::Bytes(bytes, _) => {
+                    let plane = bytes[*channel..].iter().step_by(size(*input).channels);
+                    let out = &mut out.as_mut_slice()[..length];
+                    out.iter_mut().zip(plane).for_each(|(out, byte)| *out = *byte);
+                }
+                View::Floats(_) => bail!("a picture of bytes is expected"),
+            },
             _ => bail!("a step of a region has a result of the wrong form"),
         }
         Ok(result)
@@ -189,17 +199,23 @@ impl RegionOp {
         &self,
         tensor: &Tensor,
         index: usize,
-        picture: &Picture,
+        id: PictureId,
         workspace: &mut Workspace,
     ) -> TractResult<Data> {
+        let picture = &self.program.pictures[id];
         let mut data = workspace.take(picture);
         let length = picture.size.elements();
+        let plain = self.pixels.as_ref().filter(|_| self.program.pixels == Some(id));
         if tensor.datum_type() == u8::datum_type() {
             let pixels =
                 self.pixels.as_ref().context("bytes are given where floats are expected")?;
             let bytes = tensor.try_as_plain_ram()?.as_slice::<u8>()?;
             let bytes =
                 bytes.get(index * length..(index + 1) * length).context("too few pixels")?;
+            if let (Some(_), Data::Bytes(out, _)) = (plain, &mut data) {
+                out.as_mut_slice()[..length].copy_from_slice(bytes);
+                return Ok(data);
+            }
             import_pixels(bytes, pixels, picture.size.channels, &mut data, length);
             return Ok(data);
         }
@@ -208,6 +224,11 @@ impl RegionOp {
         match &mut data {
             Data::Floats(out) => interleave(values, picture.size, &mut out[..length]),
             Data::Bytes(out, quantisation) => {
+                if let Some(pixels) = plain {
+                    let out = &mut out.as_mut_slice()[..length];
+                    bytes_of_pixels(values, pixels, picture.size, out);
+                    return Ok(data);
+                }
                 let mut planes = vec![0; length];
                 quantise_slice(self.program.machine, values, *quantisation, &mut planes);
                 interleave(&planes, picture.size, &mut out.as_mut_slice()[..length]);
@@ -293,8 +314,7 @@ impl EvalOp for RegionOp {
         let batch = shapes.first().map_or(0, |shape| shape[0]);
         for index in 0..batch {
             let import = |slot: usize, workspace: &mut Workspace| {
-                let picture = &program.pictures[program.inputs[slot]];
-                self.import(&inputs[slot], index, picture, workspace)
+                self.import(&inputs[slot], index, program.inputs[slot], workspace)
             };
             self.run_one(&mut workspace, import, |slot, values, size| {
                 let length = size.elements();

@@ -83,6 +83,8 @@ pub(super) enum Step {
     GlobalAverage { input: PictureId, output: PictureId },
     /// Every channel `multiplier` times, side by side.
     RepeatChannels { input: PictureId, multiplier: usize, output: PictureId },
+    /// One channel of a picture of bytes.
+    Plane { input: PictureId, channel: usize, output: PictureId },
 }
 
 /// A region, ready to run on one picture after another.
@@ -93,6 +95,8 @@ pub(super) struct Program {
     pub steps: Vec<Step>,
     /// The pictures that the region's inputs become.
     pub inputs: Vec<PictureId>,
+    /// The one of them that holds the bytes of pixels as they are.
+    pub pixels: Option<PictureId>,
     /// The pictures that are the region's outputs.
     pub outputs: Vec<PictureId>,
     /// The last step that reads each picture; outputs are kept to the end.
@@ -110,7 +114,9 @@ impl Step {
             Step::Convert { from, .. } => vec![*from],
             Step::Add { a, b, .. } => vec![*a, *b],
             Step::Scale { picture, factors, .. } => vec![*picture, *factors],
-            Step::GlobalAverage { input, .. } | Step::RepeatChannels { input, .. } => vec![*input],
+            Step::GlobalAverage { input, .. }
+            | Step::RepeatChannels { input, .. }
+            | Step::Plane { input, .. } => vec![*input],
         }
     }
 
@@ -122,7 +128,8 @@ impl Step {
             Step::Add { output, .. }
             | Step::Scale { output, .. }
             | Step::GlobalAverage { output, .. }
-            | Step::RepeatChannels { output, .. } => *output,
+            | Step::RepeatChannels { output, .. }
+            | Step::Plane { output, .. } => *output,
         }
     }
 }
@@ -133,7 +140,7 @@ impl Program {
         machine: Machine,
         pictures: Vec<Picture>,
         steps: Vec<Step>,
-        inputs: Vec<PictureId>,
+        (inputs, pixels): (Vec<PictureId>, Option<PictureId>),
         outputs: Vec<PictureId>,
     ) -> Self {
         let mut last_use = vec![0; pictures.len()];
@@ -142,7 +149,7 @@ impl Program {
             step.reads().into_iter().for_each(|picture| last_use[picture] = at);
         }
         outputs.iter().for_each(|picture| last_use[*picture] = steps.len());
-        Self { machine, pictures, steps, inputs, outputs, last_use }
+        Self { machine, pictures, steps, inputs, pixels, outputs, last_use }
     }
 }
 
