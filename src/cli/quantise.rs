@@ -150,6 +150,7 @@ struct Layer<'a> {
 
 fn stored_as(layer: &LayerReport) -> &'static str {
     match layer.stored {
+        Stored::Int8 if layer.wide => "int8, reads 16 bits",
         Stored::Int8 => "int8",
         _ => "float16",
     }

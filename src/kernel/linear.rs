@@ -99,6 +99,11 @@ impl Linear {
         self.weights.inputs
     }
 
+    /// What is added to each output channel.
+    pub fn bias(&self) -> &[f32] {
+        &self.bias[..self.outputs()]
+    }
+
     /// Panels of output channels, the unit in which columns are shared out to threads.
     pub fn panels(&self) -> usize {
         self.weights.panels()

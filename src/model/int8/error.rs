@@ -73,6 +73,12 @@ pub enum Int8Error {
         /// What is wrong with them.
         reason: String,
     },
+    /// The list of layers that read 16 bits is damaged.
+    #[error("the metadata entry \"{}\" is damaged: {reason}", super::onnx::WIDE_KEY)]
+    Wide {
+        /// What the decoder says.
+        reason: String,
+    },
     /// A convolution or linear operator has parameters the kernels refuse.
     #[error("operator \"{operator}\": {source}")]
     Operator {

@@ -50,6 +50,8 @@ struct Found {
     /// Scales are factors of those of the weight.
     layer: Layer,
     activation: Activation,
+    /// Whether the input is rounded to 16 bits.
+    wide: bool,
     /// Where what is added to the result enters the graph.
     residual: Option<InletId>,
 }
@@ -129,7 +131,11 @@ fn recognise(
             Some(InletId::new(end.node, slot))
         });
         let input = InletId::new(node.id, 1 - slot);
-        return Ok(Some(Found { input, view, layout, inputs, layer, activation, residual }));
+        // What is rounded off is multiplied and added before an activation could be.
+        let wide = activation == Activation::None
+            && passes.wide.contains(&passes.weights[view.index].name);
+        let found = Found { input, view, layout, inputs, layer, activation, wide, residual };
+        return Ok(Some(found));
     }
     Ok(None)
 }
@@ -191,6 +197,7 @@ fn replace(
     let op = LinearOp {
         linear,
         activation: found.activation,
+        wide: found.wide,
         has_residual: found.residual.is_some(),
         inputs_first: found.layout.inputs_first,
         channels_first: found.layout.channels_first,

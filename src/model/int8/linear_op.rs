@@ -25,6 +25,8 @@ const ROW_UNIT: usize = 24;
 pub(super) struct LinearOp {
     pub linear: Arc<Linear>,
     pub activation: Activation,
+    /// Whether rows are rounded to 16 bits, in two times 8; there is no activation then.
+    pub wide: bool,
     pub has_residual: bool,
     /// Whether the input is one column after another: its outermost dimensions are the weight's
     /// inputs.
@@ -40,6 +42,7 @@ impl PartialEq for LinearOp {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.linear, &other.linear)
             && self.activation == other.activation
+            && self.wide == other.wide
             && self.has_residual == other.has_residual
             && self.inputs_first == other.inputs_first
             && self.channels_first == other.channels_first
@@ -63,7 +66,8 @@ impl Op for LinearOp {
     fn info(&self) -> TractResult<Vec<String>> {
         let (k, n) = (self.linear.inputs(), self.linear.outputs());
         let residual = if self.has_residual { ", residual" } else { "" };
-        Ok(vec![format!("{k} to {n}, {:?}{residual}", self.activation)])
+        let wide = if self.wide { ", 16 bits" } else { "" };
+        Ok(vec![format!("{k} to {n}, {:?}{residual}{wide}", self.activation)])
     }
 
     op_as_typed_op!();
@@ -89,6 +93,8 @@ impl EvalOp for LinearOp {
         ensure!(residual.is_none_or(|r| r.len() == rows * self.linear.outputs()));
         let turned_input = self.inputs_first.then(|| transposed(x, self.linear.inputs()));
         let x = turned_input.as_deref().unwrap_or(x);
+        let low = self.wide.then(|| low_part(&self.linear, x, residual));
+        let residual = low.as_deref().or(residual);
         let out = self.buffers.fill(&shape, |out| {
             if self.channels_first {
                 let mut rows = vec![0.0; out.len()];
@@ -109,6 +115,28 @@ impl TypedOp for LinearOp {
     }
 
     as_op!();
+}
+
+/// What a layer makes of the part of each row that rounding to 8 bits takes away, rounded in its
+/// turn, and the residual. Added to what it makes of the rounded rows, these are the results of rows
+/// of 16 bits, as `W (a + b) = W a + W b`.
+fn low_part(linear: &Linear, x: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
+    let (inputs, outputs) = (linear.inputs(), linear.outputs());
+    let mut high = QuantisedRows::default();
+    high.quantise(linear.machine(), x, inputs);
+    let mut low = x.to_vec();
+    for (index, row) in low.chunks_exact_mut(inputs).enumerate() {
+        let quantisation = high.quantisation(index);
+        for (value, byte) in row.iter_mut().zip(high.row(index)) {
+            *value -= quantisation.dequantise(*byte);
+        }
+    }
+    let mut out = vec![0.0; high.rows() * outputs];
+    run(linear, &low, Activation::None, residual, &mut out);
+    for row in out.chunks_exact_mut(outputs) {
+        row.iter_mut().zip(linear.bias()).for_each(|(value, bias)| *value -= bias);
+    }
+    out
 }
 
 /// Columns as rows: `values` is `rows` × (rest).
@@ -185,6 +213,36 @@ fn run_by_columns(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sixteen_bits_are_256_times_as_fine() {
+        let machine = crate::kernel::Machine::active().unwrap();
+        let (inputs, outputs, rows) = (67, 21, 5);
+        let weights: Vec<i8> =
+            (0..inputs * outputs).map(|i| ((i * 89 % 251) as i32 - 125) as i8).collect();
+        let scales: Vec<f32> = (0..outputs).map(|o| 0.01 + o as f32 / 500.0).collect();
+        let bias: Vec<f32> = (0..outputs).map(|o| o as f32 - 9.5).collect();
+        let linear = Linear::new(machine, &weights, outputs, inputs, &scales, Some(&bias)).unwrap();
+        let x: Vec<f32> = (0..rows * inputs).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
+        let residual: Vec<f32> = (0..rows * outputs).map(|i| i as f32 / 50.0).collect();
+        let exact = |row: usize, o: usize| -> f64 {
+            let terms = (0..inputs)
+                .map(|i| f64::from(x[row * inputs + i]) * f64::from(weights[o * inputs + i]));
+            terms.sum::<f64>() * f64::from(scales[o])
+                + f64::from(bias[o])
+                + f64::from(residual[row * outputs + o])
+        };
+        let error = |out: &[f32]| -> f64 {
+            let of = |i: usize| (f64::from(out[i]) - exact(i / outputs, i % outputs)).powi(2);
+            (0..out.len()).map(of).sum::<f64>().sqrt()
+        };
+        let mut out = vec![0.0; rows * outputs];
+        run(&linear, &x, Activation::None, Some(&residual), &mut out);
+        let eight = error(&out);
+        let low = low_part(&linear, &x, Some(&residual));
+        run(&linear, &x, Activation::None, Some(&low), &mut out);
+        assert!(eight > 0.1 && error(&out) < eight / 100.0, "{eight} and {}", error(&out));
+    }
 
     #[test]
     fn transposing_twice_changes_nothing() {

@@ -29,7 +29,7 @@ mod weight;
 mod wire;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ use tract_onnx::tract_core::plan::SimplePlan;
 use crate::kernel::Machine;
 
 pub use error::Int8Error;
-pub use onnx::RANGES_KEY;
+pub use onnx::{RANGES_KEY, WIDE_KEY};
 pub use region::Pixels;
 
 pub(super) use crew::attended;
@@ -125,6 +125,7 @@ pub struct Compiled {
 struct Passes<'a> {
     weights: Vec<StoredWeight<'a>>,
     ranges: HashMap<String, (f32, f32)>,
+    wide: HashSet<String>,
     pixels: Option<Arc<Pixels>>,
     machine: Machine,
     buffers: Buffers,
@@ -190,7 +191,7 @@ pub fn compile_releasing(
     options: &CompileOptions,
     release: &(dyn Fn(Range<usize>) + Sync),
 ) -> Result<Compiled, Int8Error> {
-    let Prepared { proto, weights, mut ranges, notes } = onnx::prepare(file)?;
+    let Prepared { proto, weights, mut ranges, wide, notes } = onnx::prepare(file)?;
     if let (Some(pixels), Some(input)) = (&options.pixels, options.inputs.first()) {
         ranges.insert(input.name.clone(), pixels.range());
     }
@@ -201,7 +202,7 @@ pub fn compile_releasing(
     let pixels = options.pixels.clone().map(Arc::new);
     let machine = options.machine;
     let released = Released { file, release };
-    let mut passes = Passes { weights, ranges, pixels, machine, buffers, report, released };
+    let mut passes = Passes { weights, ranges, wide, pixels, machine, buffers, report, released };
     let (plan, pixel_plan) = run_passes(&mut model, &mut passes)
         .and_then(|()| finish(model, &mut passes))
         .map_err(Int8Error::unsupported)?;

@@ -26,6 +26,10 @@ use crate::one_line::one_line;
 /// name to `[low, high]`.
 pub const RANGES_KEY: &str = "sextant.ranges";
 
+/// Key in `metadata_props` under which stands which weights are multiplied with activations of 16
+/// bits rather than 8, as a JSON array of their names.
+pub const WIDE_KEY: &str = "sextant.wide";
+
 pub(super) const INT8: i32 = tensor_proto::DataType::Int8 as i32;
 pub(super) const UINT8: i32 = tensor_proto::DataType::Uint8 as i32;
 pub(super) const FLOAT: i32 = tensor_proto::DataType::Float as i32;
@@ -39,6 +43,8 @@ pub(super) struct Prepared<'a> {
     pub weights: Vec<StoredWeight<'a>>,
     /// Smallest and largest value of activations, by the name of the node that makes them.
     pub ranges: HashMap<String, (f32, f32)>,
+    /// Names of weights that are multiplied with activations of 16 bits.
+    pub wide: HashSet<String>,
     /// What was left to tract, and why.
     pub notes: Vec<String>,
 }
@@ -51,6 +57,7 @@ pub(super) fn prepare(file: &[u8]) -> Result<Prepared<'_>, Int8Error> {
     let mut proto = decode(&detached.message)?;
     drop(detached.message);
     let stored_ranges = read_ranges(&proto)?;
+    let wide = read_wide(&proto)?;
     let opset = opset(&proto);
     let graph = proto.graph.as_mut().ok_or(Int8Error::NoGraph)?;
     let payload = |name: &str| detached.payloads.get(name).map(|range| &file[range.clone()]);
@@ -65,7 +72,7 @@ pub(super) fn prepare(file: &[u8]) -> Result<Prepared<'_>, Int8Error> {
         let node = makers.get(tensor.as_str()).cloned().unwrap_or(tensor);
         ranges.insert(node, range);
     }
-    Ok(Prepared { proto, weights, ranges, notes })
+    Ok(Prepared { proto, weights, ranges, wide, notes })
 }
 
 /// Decodes an ONNX message.
@@ -135,6 +142,13 @@ fn read_ranges(proto: &ModelProto) -> Result<HashMap<String, (f32, f32)>, Int8Er
         }
         None => Ok(ranges),
     }
+}
+
+fn read_wide(proto: &ModelProto) -> Result<HashSet<String>, Int8Error> {
+    let entry = proto.metadata_props.iter().find(|p| p.key == WIDE_KEY);
+    entry.map_or(Ok(HashSet::new()), |entry| {
+        serde_json::from_str(&entry.value).map_err(|e| Int8Error::Wide { reason: e.to_string() })
+    })
 }
 
 /// Where tensors that never change are found: among initialisers and `Constant` nodes.

@@ -6,7 +6,7 @@
 //!
 //! With calibration samples, outlying channels of activations are [smoothed](smooth), weights are
 //! rounded so that the *results* of each layer change least (see [`compensate`]), biases take back what shifts the mean, and the ranges of activations are
-//! stored for [`int8`](super::int8).
+//! stored for [`int8`](super::int8). Where that keeps too little of a transformer, some layers [read](wide) 16 bits.
 
 mod compensate;
 mod graph;
@@ -17,6 +17,7 @@ mod rounding;
 mod smooth;
 #[cfg(test)]
 mod tests;
+mod wide;
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,9 @@ use prost::Message;
 use tract_onnx::pb::{GraphProto, ModelProto, StringStringEntryProto};
 use tract_onnx::prelude::*;
 
-use super::int8::{self, CompileOptions, Compiled, InputSpec, Int8Error, Pixels, RANGES_KEY, onnx};
+use super::int8::{
+    self, CompileOptions, Compiled, InputSpec, Int8Error, Pixels, RANGES_KEY, WIDE_KEY, onnx,
+};
 use crate::kernel::Machine;
 pub use report::{LayerReport, Progress, QuantiseError, QuantiseReport, Stored};
 
@@ -48,7 +51,8 @@ pub struct QuantiseOptions<'a> {
     pub pixels: Option<Pixels>,
     /// Calibration samples: the inputs of one run each, as the graph takes them.
     pub samples: Option<&'a mut dyn Iterator<Item = TVec<TValue>>>,
-    /// A layer whose own results would keep less than this cosine stays in 16 bits.
+    /// A layer whose own results would keep less than this cosine stays in 16 bits. Where the
+    /// whole graph keeps less, some layers read 16 bits, if that is enough.
     pub smallest_cosine: f64,
     /// Called now and then.
     pub progress: &'a mut dyn FnMut(Progress),
@@ -92,8 +96,8 @@ pub fn quantise(
     proto.graph = Some(graph);
     store_ranges(&mut proto, &calibration);
     correct_means(&mut proto, &candidates, &calibration, &mut options)?;
-    let bytes = proto.encode_to_vec();
-    let cosines = compare(&bytes, &calibration, &mut options)?;
+    let (bytes, cosines) =
+        wide::widen(&mut proto, &mut layers, &candidates, &calibration, &mut options)?;
     let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
     let report = QuantiseReport {
         layers,
@@ -189,6 +193,7 @@ fn layer(
         stored,
         error,
         calibrated: result_error.is_some(),
+        wide: false,
     })
 }
 
@@ -224,11 +229,13 @@ fn store_ranges(proto: &mut ModelProto, calibration: &Calibration) {
         ranges.insert(first, (0.0, 0.0));
     }
     if !ranges.is_empty() {
-        let value = serde_json::to_string(&ranges).unwrap_or_default();
-        proto.metadata_props.retain(|entry| entry.key != RANGES_KEY);
-        let key = RANGES_KEY.to_owned();
-        proto.metadata_props.push(StringStringEntryProto { key, value });
+        set_metadata(proto, RANGES_KEY, serde_json::to_string(&ranges).unwrap_or_default());
     }
+}
+
+fn set_metadata(proto: &mut ModelProto, key: &str, value: String) {
+    proto.metadata_props.retain(|entry| entry.key != key);
+    proto.metadata_props.push(StringStringEntryProto { key: key.to_owned(), value });
 }
 
 /// Brings the mean of each channel of each convolution's result back to that of the original, layer
@@ -286,25 +293,24 @@ fn calibration_error(index: usize, error: &TractError) -> QuantiseError {
     QuantiseError::Calibration { sample: index + 1, reason: format!("{error:#}") }
 }
 
-/// The cosine between the first outputs of both graphs, sample by sample.
+/// The cosine between the first outputs of both graphs, on the first `most` samples.
 fn compare(
     bytes: &[u8],
     calibration: &Calibration,
-    options: &mut QuantiseOptions,
+    options: &QuantiseOptions,
+    most: usize,
 ) -> Result<Vec<f64>, QuantiseError> {
     if calibration.compared.is_empty() {
         return Ok(Vec::new());
     }
     let compiled = compile(bytes, options.outputs.clone(), options)?;
-    let mut cosines = Vec::new();
-    for (at, (sample, expected)) in calibration.compared.iter().enumerate() {
+    let compared = calibration.compared.iter().take(most).enumerate();
+    let cosine_of = |(at, (sample, expected)): (usize, &(TVec<TValue>, Vec<f32>))| {
         let failed = |e| calibration_error(at, &e);
         let outputs = compiled.plan.run(sample.clone()).map_err(failed)?;
-        cosines.push(cosine(&numbers(&outputs[0]).map_err(failed)?, expected));
-        let total = Some(calibration.compared.len());
-        (options.progress)(Progress { stage: "comparing", done: at + 1, total });
-    }
-    Ok(cosines)
+        Ok(cosine(&numbers(&outputs[0]).map_err(failed)?, expected))
+    };
+    compared.map(cosine_of).collect()
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {

@@ -71,6 +71,8 @@ pub struct LayerReport {
     pub error: f64,
     /// Whether `error` is that of results.
     pub calibrated: bool,
+    /// Whether activations are rounded to 16 bits before they are multiplied, rather than to 8.
+    pub wide: bool,
 }
 
 /// What the quantiser did.

@@ -128,6 +128,36 @@ fn mobile_clip() {
     transformer("mobileclip2s0", "text");
 }
 
+#[test]
+fn layers_read_sixteen_bits_where_eight_lose_too_much() {
+    let file = std::fs::read(folder("vitb32").join("image.onnx")).unwrap();
+    let case = std::fs::read_to_string(folder("vitb32").join("case.json")).unwrap();
+    let case: serde_json::Value = serde_json::from_str(&case).unwrap();
+    let output = case["image"]["output"].as_str().unwrap().to_owned();
+    let inputs = inputs_of(&onnx::decode(&file).unwrap());
+    let quantised = |smallest_cosine: f64| {
+        let mut samples = (0..6).map(|seed| sample(&inputs, &[], seed));
+        let options = QuantiseOptions {
+            inputs: inputs.clone(),
+            outputs: vec![output.clone()],
+            pixels: None,
+            samples: Some(&mut samples),
+            smallest_cosine,
+            progress: &mut |_| {},
+        };
+        quantise(&file, options).unwrap()
+    };
+    let wide = |report: &QuantiseReport| report.layers.iter().filter(|layer| layer.wide).count();
+    let (_, eight) = quantised(0.9);
+    let reached = eight.mean_cosine.unwrap();
+    assert_eq!(wide(&eight), 0);
+    // A little more than eight bits keep.
+    let (file, more) = quantised(reached + (1.0 - reached) / 50.0);
+    assert!(wide(&more) > 0 && more.mean_cosine.unwrap() > reached, "{reached} {more:?}");
+    let metadata = |file: &[u8]| onnx::decode(file).unwrap().metadata_props;
+    assert!(metadata(&file).iter().any(|entry| entry.key == WIDE_KEY));
+}
+
 /// What a graph says on a sample, and how large the inputs of each layer get.
 fn observe(
     proto: &ModelProto,

@@ -11,7 +11,7 @@ use tract_onnx::pb::{
 };
 use tract_onnx::prelude::*;
 
-use super::{QuantiseError, QuantiseOptions, Stored, quantise};
+use super::{QuantiseError, QuantiseOptions, QuantiseReport, Stored, WIDE_KEY, quantise};
 use crate::kernel::Machine;
 use crate::model::int8::{
     CompileOptions, Dimension, Element, InputSpec, Int8Error, Pixels, Report, compile, float_plan,
