@@ -346,3 +346,40 @@ fn the_quantiser_refuses_what_it_should() {
     empty.node("Relu", &["pixels"], "out", &[]);
     assert!(matches!(attempt(&empty.file(&["out"])), Err(QuantiseError::NothingToQuantise)));
 }
+
+#[test]
+fn pixels_normalised_by_channel_are_read_exactly() {
+    let (height, width) = (6, 10);
+    let mut network = Network::new(height, width);
+    network.convolution(("pixels", "patches"), (3, 128, 1), (2, 2, [0; 4]), false);
+    let file = quantised(&network.file(&["patches"]));
+    let shape = [1, 3, height as usize, width as usize];
+    let inputs = vec![InputSpec {
+        name: "pixels".to_owned(),
+        element: Element::Float,
+        shape: shape.map(Dimension::Fixed).to_vec(),
+    }];
+    let outputs = vec!["patches".to_owned()];
+    let pixels = Pixels { mean: vec![0.48, 0.46, 0.41], std: vec![0.269, 0.261, 0.276] };
+    let bytes: Vec<u8> = noise(5, 180).iter().map(|v| (127.5 + 127.5 * v) as u8).collect();
+    let planes: Vec<f32> = (0..180)
+        .map(|at| (at / 60, at % 60))
+        .map(|(channel, pixel)| pixels.value(bytes[pixel * 3 + channel], channel))
+        .collect();
+    let planes = || tvec!(Tensor::from_shape(&shape, &planes).unwrap().into_tvalue());
+    let exact = float_plan(&onnx::decode(&file).unwrap(), &inputs, &outputs).unwrap();
+    let exact = values(&exact.run(planes()).unwrap()[0]);
+    for machine in Machine::available() {
+        let (inputs, outputs) = (inputs.clone(), outputs.clone());
+        let options = CompileOptions { inputs, outputs, pixels: Some(pixels.clone()), machine };
+        let compiled = compile(&file, &options).unwrap();
+        let plain = Tensor::from_shape(&[1, shape[2], shape[3], 3], &bytes).unwrap();
+        let from_bytes = compiled.pixel_plan.unwrap().run(tvec!(plain.into_tvalue())).unwrap();
+        let from_floats = compiled.plan.run(planes()).unwrap();
+        for found in [values(&from_bytes[0]), values(&from_floats[0])] {
+            let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
+            assert!(exact.iter().zip(&found).all(near), "{machine}");
+            assert_eq!(found.len(), exact.len());
+        }
+    }
+}
