@@ -28,7 +28,7 @@ step train_heads "$data" "$work" "$@"
 step export_towers "$work"
 step package single "$work" "$work/single"
 step calibration_texts "$work"
-# Only the text head needs more than int8: of its results, int8 alone would lose 2.8 %.
+# Only the text head needs more than int8: of its results, int8 alone would lose 3.4 %.
 cargo run --release --no-default-features --manifest-path "$here/../../../Cargo.toml" -- \
     model quantize "$work/single" -o "$package" --name sextant-lite --calibrate "$data/calib/flickr8k-188/images" \
     --texts "$work/texts.txt" --samples 1024 --smallest-cosine 0.9998
