@@ -43,6 +43,9 @@ pub struct PlaceGrid {
     pub columns: usize,
     /// One unit vector a place, row-major.
     pub embeddings: Vec<Embedding>,
+    /// How much there is at each place, in the order of the embeddings: at least 0, in the
+    /// package's own unit; 1 everywhere for packages that do not say.
+    pub strengths: Vec<f32>,
 }
 
 impl Encoder {
@@ -189,26 +192,35 @@ impl Encoder {
         let tower = self.place_tower()?;
         let dimension = self.package.manifest().dimension;
         let outputs = tower.run_pixels(pixels, &self.package.manifest().image.preprocess)?;
-        let output = outputs.into_iter().next().expect("a tower of one output gives one");
+        let mut outputs = outputs.into_iter();
+        let output = outputs.next().expect("a tower gives each output it was asked for");
+        let wrong = |output: &str, found, expected| {
+            let file = self.package.describe(&self.package.manifest().image.file);
+            let output = output.to_owned();
+            EncodeError::Tower(TowerError::Dimension { file, output, found, expected })
+        };
         let (rows, columns) = match output.shape[..] {
             [1, depth, rows, columns] if depth == dimension => (rows, columns),
-            _ => {
-                return Err(EncodeError::Tower(TowerError::Dimension {
-                    file: self.package.describe(&self.package.manifest().image.file),
-                    output: "spatial".to_owned(),
-                    found: output.values.len(),
-                    expected: dimension,
-                }));
-            }
+            _ => return Err(wrong("spatial", output.values.len(), dimension)),
         };
         let count = rows * columns;
+        let strengths = match outputs.next() {
+            Some(found) if found.values.len() != count => {
+                return Err(wrong("strength", found.values.len(), count));
+            }
+            // Not finite, or negative: nothing that may be counted by.
+            Some(found) => {
+                found.values.iter().map(|s| if *s > 0.0 { s.min(f32::MAX) } else { 0.0 }).collect()
+            }
+            None => vec![1.0; count],
+        };
         let embeddings = (0..count)
             .map(|place| {
                 let values = (0..dimension).map(|d| output.values[d * count + place]).collect();
                 self.embedding(Modality::Image, values, source_name)
             })
             .collect::<Result<_, _>>()?;
-        Ok(PlaceGrid { rows, columns, embeddings })
+        Ok(PlaceGrid { rows, columns, embeddings, strengths })
     }
 
     /// Embeds a text.
@@ -275,7 +287,7 @@ impl Encoder {
     fn image_tower(&self) -> Result<&Tower, EncodeError> {
         once(&self.image, || match &self.layer {
             Some(layer) => layer.build(&self.package),
-            None => self.build_image(&self.package.manifest().image.output),
+            None => self.build_image(vec![self.package.manifest().image.output.clone()]),
         })
     }
 
@@ -285,16 +297,17 @@ impl Encoder {
             let file = self.package.describe(&image.file);
             return Err(EncodeError::Tower(TowerError::NoOutput { file, what: "spatial" }));
         };
-        once(&self.places, || self.build_image(spatial))
+        let outputs = [Some(spatial.clone()), image.strength.clone()];
+        once(&self.places, || self.build_image(outputs.into_iter().flatten().collect()))
     }
 
-    fn build_image(&self, output: &str) -> Result<Tower, EncodeError> {
+    fn build_image(&self, outputs: Vec<String>) -> Result<Tower, EncodeError> {
         let image = &self.package.manifest().image;
         let shape = InputShape::of(&image.preprocess);
         let spec = TowerSpec {
             file: self.package.describe(&image.file),
             inputs: vec![(image.input.clone(), shape)],
-            outputs: vec![output.to_owned()],
+            outputs,
         };
         self.build_tower(&image.file, &image.sha256, &spec)
     }

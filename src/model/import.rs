@@ -233,6 +233,7 @@ fn image_tower(options: &ImportOptions) -> Result<(ImageTower, usize), ImportErr
         input: input.name.clone(),
         output,
         spatial: options.spatial_output.clone(),
+        strength: None,
         preprocess,
     };
     Ok((tower, dimension))

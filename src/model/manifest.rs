@@ -84,6 +84,10 @@ pub struct ImageTower {
     /// Name of the output that gives an embedding for each place, if the graph has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spatial: Option<String>,
+    /// Name of the output `[1, 1, rows, columns]` that says how much there is at each of those
+    /// places (at least 0, in any unit), if the graph has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strength: Option<String>,
     /// How pictures become pixels.
     pub preprocess: Preprocess,
 }

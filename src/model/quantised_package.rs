@@ -95,7 +95,7 @@ pub fn quantise_package(
     let spec = TowerSpec {
         file: package.describe(&image.file),
         inputs: vec![(image.input.clone(), InputShape::of(&image.preprocess))],
-        outputs: [Some(image.output.clone()), image.spatial.clone()]
+        outputs: [Some(image.output.clone()), image.spatial.clone(), image.strength.clone()]
             .into_iter()
             .flatten()
             .collect(),

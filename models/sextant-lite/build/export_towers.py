@@ -2,7 +2,7 @@
 
 Image: `pixels` f32 [1, 3, 260, 260] to `embedding` [1, 384] and `spatial` [1, 384, 9, 9]: the same head at every
 place of the last feature map, in a branch of its own that shares the head's weights, so that a runtime asked only
-for `embedding` drops it. Text: `input_ids`, `attention_mask` int64 [1, S] to `embedding` [1, 384]. Not normalised.
+for `embedding` drops it; and to `strength` [1, 1, 9, 9], the root of the length of that map's vector at each place. Text: `input_ids`, `attention_mask` int64 [1, S] to `embedding` [1, 384]. Not normalised.
 """
 
 import argparse
@@ -43,7 +43,8 @@ class ImageTower(nn.Module):
 
     def forward(self, pixels):
         features = self.backbone.extract_features(pixels)
-        return self.head(self.pool(features)).flatten(1), self.head(features)
+        strength = torch.linalg.vector_norm(features, dim=1, keepdim=True).sqrt()
+        return self.head(self.pool(features)).flatten(1), self.head(features), strength
 
 
 class TextTower(nn.Module):
@@ -62,7 +63,7 @@ def export(heads, folder):
     side = image_backbone.SIDE
     torch.onnx.export(
         ImageTower(heads).eval(), torch.zeros(1, 3, side, side), image, input_names=["pixels"],
-        output_names=["embedding", "spatial"], dynamo=False, opset_version=17)
+        output_names=["embedding", "spatial", "strength"], dynamo=False, opset_version=17)
     onnx.save(image_backbone.fold_paddings(onnx.load(image)), image)
     ids = torch.tensor([[101, 1037, 3899, 102]])
     torch.onnx.export(

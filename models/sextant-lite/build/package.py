@@ -50,7 +50,7 @@ def write_manifest(folder, version, calibration):
         },
         "image": {
             "file": "image.onnx", "sha256": checksum(folder, "image.onnx"), "input": "pixels",
-            "output": "embedding", "spatial": "spatial",
+            "output": "embedding", "spatial": "spatial", "strength": "strength",
         },
         "image.preprocess": {
             "resize": "shortest", "resize_size": pictures.RESIZE, "crop": [pictures.SIDE] * 2,
