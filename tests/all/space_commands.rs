@@ -40,16 +40,16 @@ fn where_gives_places_in_pixels_of_the_picture() {
 fn where_finds_the_half_that_a_picture_was_pasted_into() {
     let home = tempfile::tempdir().unwrap();
     let cat = open("cat.jpg").resize_exact(200, 200, image::imageops::FilterType::Triangle);
-    let galaxy = open("galaxies.jpg").resize_exact(200, 200, image::imageops::FilterType::Triangle);
+    let coffee = open("coffee.jpg").resize_exact(200, 200, image::imageops::FilterType::Triangle);
     for cat_is_left in [true, false] {
         let mut both = image::RgbImage::new(400, 200);
-        let (left, right) = if cat_is_left { (&cat, &galaxy) } else { (&galaxy, &cat) };
+        let (left, right) = if cat_is_left { (&cat, &coffee) } else { (&coffee, &cat) };
         image::imageops::overlay(&mut both, &left.to_rgb8(), 0, 0);
         image::imageops::overlay(&mut both, &right.to_rgb8(), 200, 0);
         let path = home.path().join("both.png");
         both.save(&path).unwrap();
         let mut words: Vec<OsString> = ["where", "--format", "json"].map(OsString::from).to_vec();
-        words.extend([path.into(), "cat".into(), "galaxy".into()]);
+        words.extend([path.into(), "cat".into(), "cup of coffee".into()]);
         let said = sextant(words);
         assert_eq!(said.code, 0, "{}", said.err);
         let lines = said.json();
