@@ -40,7 +40,7 @@ pub struct AlignArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Use at most this many captions, chosen by the seed
-    #[arg(long, value_name = "N", default_value_t = 50_000)]
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = super::at_least_one)]
     most: usize,
 }
 

@@ -29,7 +29,7 @@ pub struct LabelArgs {
     #[command(flatten)]
     labels: LabelSource,
     /// Most labels to print for a picture
-    #[arg(long, value_name = "K", default_value_t = 5)]
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = super::at_least_one)]
     top: usize,
     /// Print only labels with at least this score (0 to 1); none left means "unknown"
     #[arg(long, value_name = "P", value_parser = parse_probability)]

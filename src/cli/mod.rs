@@ -168,6 +168,14 @@ pub struct Outcome {
     pub failed: usize,
 }
 
+/// A number of results to give: none at all is no request.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..) => Ok(count),
+        _ => Err("a whole number, 1 or more".to_owned()),
+    }
+}
+
 /// Parses the command line, runs the command and gives the process's exit code.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();

@@ -38,7 +38,7 @@ pub struct SearchArgs {
     #[arg(required = true, value_name = "TERM")]
     terms: Vec<OsString>,
     /// Most results
-    #[arg(short = 'k', long = "top", value_name = "K", default_value_t = 10)]
+    #[arg(short = 'k', long = "top", value_name = "K", default_value_t = 10, value_parser = super::at_least_one)]
     top: usize,
     #[command(flatten)]
     selection: Selection,
@@ -99,7 +99,7 @@ pub fn run(args: &SearchArgs, global: &Global) -> Result<Outcome, Failure> {
         hubs::rerank(&mut found, &bank, &reader, correction)?;
         found.truncate(args.top);
     }
-    if found.is_empty() && args.top > 0 && !global.quiet {
+    if found.is_empty() && !global.quiet {
         complain(&format!("{}: no row meets the conditions", args.index.display()));
     }
     match &args.html {
