@@ -258,7 +258,8 @@ unsafe fn tile_rows<V: Dot, const R: usize>(
         // SAFETY: rows are readable for `padded` bytes, a panel for `padded * LANES`, and
         // `starts` are padded to whole vectors.
         unsafe {
-            let mut sums = [[V::load_i(queries.starts[first..].as_ptr()); 1]; R];
+            let start = V::load_i(queries.starts[first..].as_ptr());
+            let mut sums = [[V::add_i(start, panels.lacking::<V>(first)); 1]; R];
             let groups = padded / V::K_GROUP;
             V::tile::<R, 1>(rows, padded, weights.as_ptr().cast(), groups, &mut sums);
             for (row, [sum]) in sums.into_iter().enumerate() {

@@ -212,7 +212,8 @@ unsafe fn float_tile<V: Dot, const R: usize, const N: usize>(
             let factor = V::splat_i(V::OFFSET - zero_point);
             unrolled!(N, |n| {
                 let total = V::load_i(weights.sums.as_ptr().add(column + n * V::LANES));
-                sums[r][n] = V::mul_i(total, factor);
+                let lacking = weights.lacking::<V>(column + n * V::LANES);
+                sums[r][n] = V::add_i(V::mul_i(total, factor), lacking);
             });
         });
         let panel_data = weights.data.as_slice().as_ptr().add(column * weights.inputs_padded);

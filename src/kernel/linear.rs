@@ -173,14 +173,18 @@ impl Linear {
         input: Quantisation,
         output: StaticOutput,
     ) -> Result<Requantisation, KernelError> {
-        Requantisation::new(
+        let mut plan = Requantisation::new(
             &self.scales,
             &self.bias,
             &self.weights.sums,
             (self.inputs(), self.weights.layout.offset),
             input,
             output,
-        )
+        )?;
+        for (start, lacking) in plan.start.iter_mut().zip(&self.weights.lacking) {
+            *start = start.wrapping_add(*lacking);
+        }
+        Ok(plan)
     }
 
     /// Static: rows of bytes to rows of bytes.

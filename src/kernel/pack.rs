@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::pack_loops::{add_row, interleave, sum_of};
 use super::scratch::AlignedBytes;
 use super::simd::{Dot, Scalar};
 use super::{KernelError, Machine, WeightMatrix};
@@ -29,6 +30,8 @@ pub(crate) struct Layout {
     pub tile_rows: [usize; 4],
     /// What the machine subtracts from activations.
     pub offset: i32,
+    /// What its tile subtracts from those that meet a negative weight.
+    pub negative_offset: i32,
 }
 
 impl Layout {
@@ -40,6 +43,7 @@ impl Layout {
             panel_vectors: V::PANEL_VECTORS,
             tile_rows: V::TILE_ROWS,
             offset: V::OFFSET,
+            negative_offset: V::NEGATIVE_OFFSET,
         }
     }
 
@@ -82,6 +86,9 @@ pub(crate) struct PackedWeights {
     pub data: AlignedBytes,
     /// Sum of each output channel's weights, padded with zeros to whole vectors.
     pub sums: Vec<i32>,
+    /// What a tile's sums lack beside the offset times the sum of the weights, by output channel like `sums`;
+    /// empty where they lack nothing.
+    pub lacking: Vec<i32>,
 }
 
 impl PackedWeights {
@@ -107,14 +114,27 @@ impl PackedWeights {
         KernelError::check_length("memory", data.as_slice().len(), Some(length))?;
         let columns = outputs.next_multiple_of(layout.lanes);
         let inputs_padded = inputs.next_multiple_of(layout.k_group);
-        let mut packed =
-            Self { layout, outputs, inputs, inputs_padded, data, sums: vec![0; columns] };
+        let mut packed = Self {
+            layout,
+            outputs,
+            inputs,
+            inputs_padded,
+            data,
+            sums: vec![0; columns],
+            lacking: vec![],
+        };
         let valid = match layout.k_group {
             4 => packed.fill::<4>(weights),
             8 => packed.fill::<8>(weights),
             16 => packed.fill::<16>(weights),
             _ => unreachable!("machines sum over groups of 4, 8 or 16 inputs"),
         };
+        if layout.negative_offset != layout.offset {
+            packed.lacking = packed.sums_of_negatives();
+            for sum in &mut packed.lacking {
+                *sum *= layout.negative_offset - layout.offset;
+            }
+        }
         match valid {
             true => Ok(packed),
             false => Err(lowest_weight(weights)),
@@ -251,7 +271,7 @@ fn lowest_weight(weights: &WeightMatrix) -> KernelError {
 
 /// Inputs packed at a time: a multiple of every group, and so few that sums of their weights fit
 /// into 16 bits.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
 /// `0..inputs` in blocks.
 fn blocks(inputs: usize) -> impl Iterator<Item = Range<usize>> {
@@ -259,34 +279,7 @@ fn blocks(inputs: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// -128, which symmetric weights do not use.
-const LOWEST: u8 = i8::MIN as u8;
-
-/// Adds weights to the sums of their columns; gives whether none is -128.
-fn add_row(row: &[u8], flip: u8, sums: &mut [i16]) -> bool {
-    for (sum, byte) in sums.iter_mut().zip(row) {
-        *sum += i16::from((byte ^ flip) as i8);
-    }
-    row.iter().fold(0, |found, byte| found | u8::from(byte ^ flip == LOWEST)) == 0
-}
-
-/// The sum of at most [`BLOCK`] weights, and whether none is -128.
-fn sum_of(row: &[u8], flip: u8) -> (i32, bool) {
-    let sum: i16 = row.iter().map(|byte| i16::from((byte ^ flip) as i8)).sum();
-    let found = row.iter().fold(0, |found, byte| found | u8::from(byte ^ flip == LOWEST));
-    (i32::from(sum), found == 0)
-}
-
-/// Rows to columns.
-#[inline(never)] // Within its caller, it is not made into vector code.
-fn interleave<const G: usize>(rows: [&[u8]; G], flip: u8, to: &mut [[u8; G]]) {
-    // One length for all, so that the loop needs no checks.
-    let rows = rows.map(|row| &row[..to.len()]);
-    for (column, to) in to.iter_mut().enumerate() {
-        for (g, to) in to.iter_mut().enumerate() {
-            *to = rows[g][column] ^ flip;
-        }
-    }
-}
+pub(super) const LOWEST: u8 = i8::MIN as u8;
 
 #[cfg(test)]
 mod tests {
@@ -325,7 +318,14 @@ mod tests {
             .map(|b| b.max(129))
             .collect();
         for (lanes, panel_vectors, k_group) in [(16, 4, 4), (8, 2, 4), (4, 2, 8), (4, 4, 16)] {
-            let layout = Layout { lanes, k_group, panel_vectors, tile_rows: [1; 4], offset: 0 };
+            let layout = Layout {
+                lanes,
+                k_group,
+                panel_vectors,
+                tile_rows: [1; 4],
+                offset: 0,
+                negative_offset: 0,
+            };
             for outputs in [1, 3, 16, 17, 63, 64, 65, 130] {
                 for inputs in [1, 2, 4, 7, 63, 64, 65, 130] {
                     for strides in [

@@ -130,6 +130,9 @@ pub(crate) trait Dot: Vector {
     /// What the machine subtracts from each activation: accumulators miss
     /// `OFFSET` times the sum of the weights, which is added beforehand.
     const OFFSET: i32;
+    /// What [`Dot::tile`] subtracts from each activation that meets a negative weight. Where that is not
+    /// [`Dot::OFFSET`], packed weights know what their accumulators lack.
+    const NEGATIVE_OFFSET: i32 = Self::OFFSET;
     /// Activations made ready for [`Dot::dot`].
     type Activations: Copy;
     /// Weights made ready for [`Dot::dot`].
@@ -167,8 +170,8 @@ pub(crate) trait Dot: Vector {
         }
     }
 
-    /// Multiplies `R` rows of activations with one panel of `V` vectors of output channels and
-    /// adds the products to the accumulators.
+    /// Multiplies `R` rows of activations, less the offsets, with one panel of `V` vectors of output
+    /// channels and adds the products to the accumulators.
     ///
     /// # Safety
     /// Rows start `stride` bytes apart and are readable for `groups * K_GROUP` bytes; the panel

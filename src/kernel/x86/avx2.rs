@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2_tile::tile;
 use crate::kernel::simd::{Dot, Vector};
 
 /// AVX2 and FMA without a dot product instruction.
@@ -269,6 +270,7 @@ impl Dot for Avx2 {
     const PANEL_VECTORS: usize = 2;
     const TILE_ROWS: [usize; 4] = [8, 4, 1, 1];
     const OFFSET: i32 = 128;
+    const NEGATIVE_OFFSET: i32 = 127;
     /// The shifted activations and their magnitudes.
     type Activations = (__m256i, __m256i);
     type Weights = __m256i;
@@ -304,6 +306,16 @@ impl Dot for Avx2 {
     unsafe fn interleave_part(rows: [*const u8; 4], count: usize) -> [(__m256i, __m256i); 4] {
         let v = interleave(load_rows(rows, count));
         [shifted(v[0]), shifted(v[1]), shifted(v[2]), shifted(v[3])]
+    }
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const V: usize>(
+        rows: *const u8,
+        stride: usize,
+        panel: *const i8,
+        groups: usize,
+        accumulators: &mut [[__m256i; V]; R],
+    ) {
+        tile(rows, stride, panel, groups, accumulators)
     }
 }
 

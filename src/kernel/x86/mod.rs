@@ -6,6 +6,7 @@
 #![allow(unsafe_op_in_unsafe_fn)]
 
 mod avx2;
+mod avx2_tile;
 mod avx512;
 
 pub(crate) use avx2::{Avx2, AvxVnni};
