@@ -6,6 +6,7 @@ mod compiled;
 mod prompts;
 mod score;
 mod set;
+mod set_error;
 mod tree;
 
 pub use answer::{Labelling, ScoredLabel};
@@ -13,4 +14,5 @@ pub use cache::TextCache;
 pub use compiled::{CompiledError, CompiledLabels, LabelName};
 pub use prompts::compile;
 pub use score::{ScoreOptions, Scorer, match_probability};
-pub use set::{Label, LabelError, LabelSet, check_templates};
+pub use set::{Label, LabelSet, check_templates};
+pub use set_error::LabelError;
