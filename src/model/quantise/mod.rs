@@ -28,6 +28,7 @@ use tract_onnx::prelude::*;
 use super::int8::{
     self, CompileOptions, Compiled, InputSpec, Int8Error, Pixels, RANGES_KEY, WIDE_KEY, onnx,
 };
+use crate::contained::contained;
 use crate::kernel::Machine;
 pub use report::{LayerReport, Progress, QuantiseError, QuantiseReport, Stored};
 
@@ -64,6 +65,14 @@ pub struct QuantiseOptions<'a> {
 /// [`QuantiseError`]: the file is not an `f32` ONNX graph with weights, weights are not finite, or
 /// tract cannot run it on the samples.
 pub fn quantise(
+    file: &[u8],
+    options: QuantiseOptions,
+) -> Result<(Vec<u8>, QuantiseReport), QuantiseError> {
+    contained(|| rewrite(file, options))
+        .unwrap_or_else(|reason| Err(QuantiseError::Panicked { reason }))
+}
+
+fn rewrite(
     file: &[u8],
     mut options: QuantiseOptions,
 ) -> Result<(Vec<u8>, QuantiseReport), QuantiseError> {

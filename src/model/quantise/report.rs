@@ -43,6 +43,14 @@ pub enum QuantiseError {
         /// The chain of reasons.
         reason: String,
     },
+    /// tract panicked on the graph.
+    #[error(
+        "the graph engine gave up on this graph: it is damaged, or not one that this build can run ({reason})"
+    )]
+    Panicked {
+        /// What the panic said.
+        reason: String,
+    },
 }
 
 /// How weights of a layer are stored.

@@ -88,3 +88,26 @@ fn pictures_of_several_batches_in_one_region_keep_to_tract() {
     let file = quantised(&network.file(&["mean"]));
     compiled(&file, "mean").unwrap();
 }
+
+#[test]
+fn a_graph_that_tract_panics_on_is_an_error_of_the_quantiser() {
+    let mut network = Network::new(SIDES[0], SIDES[1]);
+    network.node("Transpose", &[], "turned", &[]);
+    network.convolution(("turned", "a"), (3, 64, 1), (3, 1, [1; 4]), true);
+    let mut samples =
+        std::iter::once(tvec!(Tensor::zero::<f32>(&[1, 3, 6, 8]).unwrap().into_tvalue()));
+    let options = QuantiseOptions {
+        inputs: vec![InputSpec {
+            name: "pixels".to_owned(),
+            element: Element::Float,
+            shape: [1, 3, 6, 8].map(Dimension::Fixed).to_vec(),
+        }],
+        outputs: vec!["a".to_owned()],
+        pixels: None,
+        samples: Some(&mut samples),
+        smallest_cosine: 0.0,
+        progress: &mut |_| {},
+    };
+    let error = quantise(&network.file(&["a"]), options).unwrap_err();
+    assert!(matches!(error, QuantiseError::Panicked { .. }), "{error}");
+}
