@@ -176,6 +176,14 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A text to look for: an empty one has a place in the space, and no meaning.
+fn some_text(text: &str) -> Result<String, String> {
+    match text.trim().is_empty() {
+        true => Err("there is nothing in it: give words".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
 /// Parses the command line, runs the command and gives the process's exit code.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();

@@ -22,7 +22,7 @@ pub struct WhereArgs {
     /// The picture
     image: PathBuf,
     /// What to look for; several texts divide the picture among them
-    #[arg(required = true, value_name = "TEXT")]
+    #[arg(required = true, value_name = "TEXT", value_parser = super::some_text)]
     texts: Vec<String>,
     /// Write the picture with the heat map (or, for several texts, coloured parts) as PNG
     #[arg(short, long, value_name = "FILE.png")]

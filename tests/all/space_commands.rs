@@ -66,6 +66,9 @@ fn where_refuses_what_it_cannot_read() {
     assert_eq!(missing.code, 1);
     assert!(missing.err.contains("no/such/file.jpg"), "{}", missing.err);
     assert_eq!(run(&["where"], &[&photo("cat.jpg")]).code, 2);
+    let empty = run(&["where"], &[&photo("cat.jpg"), Path::new(" ")]);
+    assert_eq!(empty.code, 2);
+    assert!(empty.err.contains("there is nothing in it"), "{}", empty.err);
 }
 
 #[test]
