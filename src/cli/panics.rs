@@ -10,9 +10,11 @@ pub fn quiet_contained_panics() {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |info| match sextant::panic_is_contained() {
         true if cfg!(panic = "abort") => {
+            let reason = info.payload_as_str().unwrap_or("it does not say why");
             complain(&format!(
                 "the graph engine gave up on the model package: it is damaged, or not one that \
-                 this build can run ({info})"
+                 this build can run ({})",
+                reason.replace('\n', " | ")
             ));
             std::process::exit(3);
         }
