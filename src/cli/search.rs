@@ -38,7 +38,7 @@ pub struct SearchArgs {
     #[arg(required = true, value_name = "TERM")]
     terms: Vec<OsString>,
     /// Most results
-    #[arg(short = 'k', long = "top", value_name = "K", default_value_t = 10, value_parser = super::at_least_one)]
+    #[arg(short = 'k', long = "top", value_name = "K", default_value_t = 10)]
     top: usize,
     #[command(flatten)]
     selection: Selection,
