@@ -1,6 +1,7 @@
 //! Zero-shot labelling: label sets, prompt ensembles and calibrated scores.
 
 mod answer;
+mod anybody;
 mod cache;
 mod compiled;
 mod prompts;
@@ -10,6 +11,7 @@ mod set_error;
 mod tree;
 
 pub use answer::{Labelling, ScoredLabel};
+pub(crate) use anybody::is_anybody;
 pub use cache::TextCache;
 pub use compiled::{CompiledError, CompiledLabels, LabelName};
 pub use prompts::compile;

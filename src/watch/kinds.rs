@@ -4,13 +4,9 @@
 //! person". So a label that means anybody also counts what scores for those, as a parent counts
 //! its children (see [`Label::parent`]).
 
-use crate::label::{Label, LabelSet};
+use crate::label::{Label, LabelSet, is_anybody};
 
-/// Names, without an article, that mean anybody.
-const ANYBODY: [&str; 9] =
-    ["person", "persons", "people", "human", "humans", "somebody", "someone", "anybody", "anyone"];
-
-/// What they are taken to mean as well.
+/// What names that mean anybody are taken to mean as well.
 const KINDS: [&str; 4] = ["a man", "a woman", "a child", "people"];
 
 /// Adds what labels that mean anybody are taken to mean as well, behind all labels of the set, for
@@ -34,12 +30,6 @@ pub fn add_kinds(set: &mut LabelSet, templates: &[String]) {
     let kinds: Vec<Label> =
         vague.flat_map(|label| KINDS.map(|kind| kind_of(label, kind, templates))).collect();
     set.labels.extend(kinds);
-}
-
-fn is_anybody(name: &str) -> bool {
-    let name = name.trim().to_lowercase();
-    let bare = name.strip_prefix("a ").or(name.strip_prefix("any ")).unwrap_or(&name);
-    ANYBODY.contains(&bare)
 }
 
 fn kind_of(label: &Label, kind: &str, templates: &[String]) -> Label {

@@ -61,6 +61,18 @@ fn where_finds_the_half_that_a_picture_was_pasted_into() {
 }
 
 #[test]
+fn where_looks_for_anybody_by_more_words() {
+    let mut words: Vec<OsString> = ["where", "--format", "json"].map(OsString::from).to_vec();
+    words.extend([photo("astronaut.jpg").into(), "person".into(), "People".into()]);
+    let said = sextant(words);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let lines = said.json();
+    // Both are looked for by the same words; how likely they are is their own.
+    assert_eq!(lines[0]["box"], lines[1]["box"]);
+    assert_ne!(lines[0]["score"], lines[1]["score"]);
+}
+
+#[test]
 fn where_refuses_what_it_cannot_read() {
     let missing = run(&["where", "no/such/file.jpg", "cat"], &[]);
     assert_eq!(missing.code, 1);
