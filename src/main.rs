@@ -5,7 +5,6 @@ use std::process::ExitCode;
 mod cli;
 
 fn main() -> ExitCode {
-    sextant::kernel::share_one_heap();
     cli::quiet_contained_panics();
     cli::run()
 }

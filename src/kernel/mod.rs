@@ -20,7 +20,6 @@
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 mod activation;
-mod allocator;
 mod attention;
 mod colour;
 mod convolution;
@@ -58,7 +57,6 @@ mod window;
 mod x86;
 
 pub use activation::{Activation, activate};
-pub use allocator::share_one_heap;
 pub use attention::{Mask, attention};
 pub use colour::{PlaneColours, rgb_of_planes};
 pub use convolution::Convolution;

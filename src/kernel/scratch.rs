@@ -2,8 +2,6 @@
 
 use bytes::BytesMut;
 
-use super::allocator::return_freed_memory;
-
 /// Length of a cache line, the unit of aligned memory.
 const LINE: usize = 64;
 
@@ -129,6 +127,17 @@ impl Arena {
             }
             false => AlignedBytes::zeroed(length),
         }
+    }
+}
+
+/// Gives what the allocator holds of freed memory back to the operating system, before much more is
+/// asked for. glibc keeps what was freed between live memory, such as what tract's passes left behind.
+fn return_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the call takes any number, may be made from any thread at any time, and touches only
+    // memory that nobody owns.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
