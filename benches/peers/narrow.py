@@ -56,11 +56,13 @@ def main() -> None:
     copy = Path(sys.argv[1]) / "onnxruntime"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    for library in sorted(copy.rglob("*.so*")):
-        print(f"{library.name}: {narrow(library)} cpuid instructions")
+    found = {library.name: narrow(library) for library in sorted(copy.rglob("*.so*"))}
+    for name, count in found.items():
+        print(f"{name}: {count} cpuid instructions")
+    if not any(found.values()):
+        raise SystemExit(f"{copy}: no cpuid instruction was found, so the copy sees what the original sees")
     subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", copy / "narrow.so", HERE / "narrow.c"], check=True)
     start = copy / "__init__.py"
-    # After the module's docstring and `from __future__` lines would do as well; Python needs those first.
     text = start.read_text()
     if "from __future__" in text:
         raise SystemExit(f"{start}: begins with a __future__ import; the loader must come after it")

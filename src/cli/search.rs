@@ -99,7 +99,7 @@ pub fn run(args: &SearchArgs, global: &Global) -> Result<Outcome, Failure> {
         hubs::rerank(&mut found, &bank, &reader, correction)?;
         found.truncate(args.top);
     }
-    if found.is_empty() && !global.quiet {
+    if found.is_empty() && args.top > 0 && !global.quiet {
         complain(&format!("{}: no row meets the conditions", args.index.display()));
     }
     match &args.html {

@@ -172,6 +172,8 @@ fn any_number_of_results_is_defined() {
     for (k, rows) in [("0", 0), ("1", 1), ("5", 5), ("5000", 5)] {
         assert_eq!(desk.search(&["a cat", "-k", k]).len(), rows, "{k}");
     }
+    let none = desk.run(["search", "my.index", "a cat", "-k", "0"]);
+    assert_eq!((none.code, none.err.as_str()), (0, ""), "no complaint about what was asked for");
     assert_eq!(desk.search(&["a cat", "--fast"]), desk.search(&["a cat"]));
     assert_eq!(desk.search(&["a cat", "--threads", "1"]), desk.search(&["a cat"]));
 }

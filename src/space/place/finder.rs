@@ -8,7 +8,7 @@ use crate::label::{Label, LabelSet, TextCache, compile, is_anybody};
 
 /// What is looked for where a text means anybody. With "person" alone the peak is on a person in 56
 /// of 104 photos and collages whose people were framed by hand, with the mean of these in 82.
-const ANYBODY: [&str; 5] = ["person", "man", "woman", "boy", "girl"];
+const PEOPLE: [&str; 5] = ["person", "man", "woman", "boy", "girl"];
 
 /// Texts ready to be found in pictures.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ impl Finder {
         let templates = &encoder.package().manifest().templates;
         let anybody = || {
             let prompts = |word| templates.iter().map(move |t| t.replace("{}", word));
-            ANYBODY.into_iter().flat_map(prompts).collect()
+            PEOPLE.into_iter().flat_map(prompts).collect()
         };
         let label =
             |name: &String, prompts| Label { name: name.clone(), prompts, ..Label::default() };
